@@ -1,0 +1,13 @@
+"""Strict settings for every test: float64, several devices, drawn examples that do not change."""
+
+import hypothesis
+import jax
+import matplotlib
+
+# Four simulated devices on the CPU: whatever the engine runs here is sharded.
+jax.config.update("jax_num_cpu_devices", 4)
+jax.config.update("jax_enable_x64", True)
+matplotlib.use("agg")
+
+hypothesis.settings.register_profile("tests", deadline=None, max_examples=25, derandomize=True)
+hypothesis.settings.load_profile("tests")

@@ -1,0 +1,41 @@
+"""Theorems about low-rank structure in learning, as executable claims."""
+
+from theory_sim.claims import AtLeast, AtMost, Claim, Equals, Finding, MatchesCurve, Ordering, judge, verify
+from theory_sim.engine.results import export, open_results
+from theory_sim.engine.run import Progress, Summary, run
+from theory_sim.errors import RequestError, StoreError
+from theory_sim.estimate import Estimate, bootstrap, crossing, exponent, proportion, rate
+from theory_sim.simulation import Simulation, Status, Variable, log_spaced, rollout, trajectory
+from theory_sim.sweep import Sweep
+
+__all__ = [
+    "AtLeast",
+    "AtMost",
+    "Claim",
+    "Equals",
+    "Estimate",
+    "Finding",
+    "MatchesCurve",
+    "Ordering",
+    "Progress",
+    "RequestError",
+    "Simulation",
+    "Status",
+    "StoreError",
+    "Summary",
+    "Sweep",
+    "Variable",
+    "bootstrap",
+    "crossing",
+    "exponent",
+    "export",
+    "judge",
+    "log_spaced",
+    "open_results",
+    "proportion",
+    "rate",
+    "rollout",
+    "run",
+    "trajectory",
+    "verify",
+]

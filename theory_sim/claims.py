@@ -1,0 +1,294 @@
+"""Executable claims: a statement with its source, an estimate, a prediction, and a control that must fail.
+
+The verdict follows from the interval alone: a claim agrees when the whole interval lies inside the predicted
+band, disagrees when all of it lies outside, and is inconclusive otherwise. The control is the same
+measurement on cells where the theory says that the statement does not hold; a claim whose control is not
+rejected proves nothing, and is reported as broken.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+import xarray as xr
+
+from theory_sim.errors import RequestError
+from theory_sim.estimate import Estimate
+
+LABELS = ("paper", "derived", "unconfirmed")
+Number = float | np.ndarray
+Given = Number | Callable[[xr.Dataset], Any]
+
+
+class Prediction(Protocol):
+    """What a claim predicts: a band for the estimate, and the words for the ledger."""
+
+    def band(self, data: xr.Dataset, estimate: Estimate) -> tuple[Number, Number]:
+        """Return the lowest and the highest value that agree, elementwise."""
+
+    def words(self, data: xr.Dataset) -> str:
+        """Return the prediction in a few characters."""
+
+
+class Equals(NamedTuple):
+    """The estimate equals `value` (a number, an array or a function of the claim's data) within `tolerance`."""
+
+    value: Given
+    tolerance: float
+
+    def band(self, data: xr.Dataset, estimate: Estimate) -> tuple[Number, Number]:
+        """Return value - tolerance and value + tolerance."""
+        value = _given(self.value, data)
+        return value - self.tolerance, value + self.tolerance
+
+    def words(self, data: xr.Dataset) -> str:
+        """Return for instance `-1 ± 0.02`."""
+        return f"{_range(_given(self.value, data))} ± {self.tolerance:.3g}"
+
+
+class AtMost(NamedTuple):
+    """The estimate is at most `bound`."""
+
+    bound: Given
+
+    def band(self, data: xr.Dataset, estimate: Estimate) -> tuple[Number, Number]:
+        """Return minus infinity and the bound."""
+        return -np.inf, _given(self.bound, data)
+
+    def words(self, data: xr.Dataset) -> str:
+        """Return for instance `≤ 0.1`."""
+        return f"≤ {_range(_given(self.bound, data))}"
+
+
+class AtLeast(NamedTuple):
+    """The estimate is at least `bound`."""
+
+    bound: Given
+
+    def band(self, data: xr.Dataset, estimate: Estimate) -> tuple[Number, Number]:
+        """Return the bound and infinity."""
+        return _given(self.bound, data), np.inf
+
+    def words(self, data: xr.Dataset) -> str:
+        """Return for instance `≥ 2`."""
+        return f"≥ {_range(_given(self.bound, data))}"
+
+
+class MatchesCurve(NamedTuple):
+    """Every point of the estimate lies within `relative_tolerance` of the predicted `curve`."""
+
+    curve: Given
+    relative_tolerance: float
+
+    def band(self, data: xr.Dataset, estimate: Estimate) -> tuple[Number, Number]:
+        """Return the curve less and plus the tolerance."""
+        curve = _given(self.curve, data)
+        margin = self.relative_tolerance * np.abs(curve)
+        return curve - margin, curve + margin
+
+    def words(self, data: xr.Dataset) -> str:
+        """Return for instance `curve ± 2%`."""
+        return f"{_range(_given(self.curve, data))} ± {100 * self.relative_tolerance:.3g}%"
+
+
+class Ordering(NamedTuple):
+    """The estimates are strictly ordered along their axis: `increasing` or `decreasing`."""
+
+    direction: str
+
+    def band(self, data: xr.Dataset, estimate: Estimate) -> tuple[Number, Number]:
+        """Return the band of the steps from each value to the next, in the direction predicted."""
+        return 0.0, np.inf
+
+    def words(self, data: xr.Dataset) -> str:
+        """Return the direction."""
+        return self.direction
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A theorem's statement, ready to be tested on a results dataset.
+
+    `measure` takes the dataset at the cells `at` (as `Dataset.sel` takes them) and returns an `Estimate`; the
+    control is `measure` at the cells `control`. `label` says where the predicted number comes from: `paper`,
+    `derived` (then `derivation` gives it in two lines) or `unconfirmed`. `tolerance_reason` says why the
+    prediction is as wide as it is; it is written before measuring.
+
+    Raises RequestError when a part is missing.
+    """
+
+    ids: Sequence[str]
+    statement: str
+    source: str
+    label: str
+    measure: Callable[[xr.Dataset], Estimate]
+    prediction: Prediction
+    control: Mapping[str, Any]
+    control_reason: str
+    at: Mapping[str, Any] = field(default_factory=dict)
+    derivation: str = ""
+    tolerance_reason: str = ""
+
+    def __post_init__(self) -> None:
+        ids = [self.ids] if isinstance(self.ids, str) else list(self.ids)
+        object.__setattr__(self, "ids", tuple(ids))
+        if not ids or not all(ids):
+            raise RequestError(f"a claim needs at least one id: {self.statement!r}")
+        name = ids[0]
+        if self.label not in LABELS:
+            raise RequestError(f"claim {name}: label must be one of {', '.join(LABELS)}, got {self.label!r}")
+        if self.label == "derived" and not self.derivation:
+            raise RequestError(f"claim {name}: a derived prediction needs its derivation")
+        if not self.control:
+            raise RequestError(f"claim {name}: a claim needs a control, cells on which it must be rejected")
+        if isinstance(self.prediction, Ordering) and self.prediction.direction not in (
+            "increasing",
+            "decreasing",
+        ):
+            raise RequestError(f"claim {name}: Ordering is 'increasing' or 'decreasing'")
+
+
+class Finding(NamedTuple):
+    """One line of the ledger: a claim, what was measured, and what follows."""
+
+    study: str
+    claim: str
+    ids: tuple[str, ...]
+    source: str
+    label: str
+    predicted: str
+    measured: float
+    low: float
+    high: float
+    verdict: str
+    control: str
+    control_measured: float
+    window: str
+    doubts: tuple[str, ...]
+
+    @property
+    def good(self) -> bool:
+        """Whether the claim was not refuted and its control was rejected."""
+        return self.verdict != "disagrees" and self.control == "rejected"
+
+    def record(self) -> dict[str, Any]:
+        """Return the finding for programs: JSON types only, numbers that are not finite as None."""
+        plain = self._asdict() | {"ids": list(self.ids), "doubts": list(self.doubts)}
+        return {k: None if isinstance(v, float) and not np.isfinite(v) else v for k, v in plain.items()}
+
+
+def judge(prediction: Prediction, estimate: Estimate, data: xr.Dataset) -> str:
+    """Return `agrees`, `disagrees` or `inconclusive`, from the interval alone.
+
+    A doubted estimate never agrees.
+    """
+    value, low, high = _compared(prediction, estimate)
+    below, above = prediction.band(data, estimate)
+    if np.isnan(np.asarray(value)).any():
+        return "inconclusive"
+    if np.any((np.asarray(low) > above) | (np.asarray(high) < below)):
+        return "disagrees"
+    inside = np.all((np.asarray(low) >= below) & (np.asarray(high) <= above))
+    return "agrees" if inside and not estimate.doubts else "inconclusive"
+
+
+def verify(claim: Claim, data: xr.Dataset, study: str = "") -> Finding:
+    """Measure a claim and its control on a dataset.
+
+    Cells that are not in the dataset, or a measurement that fails, make the claim inconclusive and say why.
+    """
+    try:
+        chosen = data.sel(**claim.at)
+        predicted = claim.prediction.words(chosen)
+    except Exception as error:  # a prediction is a user's code: one broken claim must not hide the others
+        nothing = _Judged(
+            "inconclusive", (np.nan,) * 3, "", (f"no prediction: {type(error).__name__}: {error}",)
+        )
+        return _finding(claim, study, "", nothing, nothing)
+    return _finding(
+        claim, study, predicted, *(_judged(claim, data, c, chosen) for c in (claim.at, claim.control))
+    )
+
+
+class _Judged(NamedTuple):
+    verdict: str
+    worst: tuple[float, float, float]
+    window: str
+    doubts: tuple[str, ...]
+
+
+def _finding(claim: Claim, study: str, predicted: str, claimed: _Judged, control: _Judged) -> Finding:
+    rejected = control.verdict == "disagrees"
+    doubts = claimed.doubts + (() if rejected else tuple(f"control: {doubt}" for doubt in control.doubts))
+    return Finding(
+        study=study,
+        claim=claim.statement,
+        ids=tuple(claim.ids),
+        source=claim.source,
+        label=claim.label,
+        predicted=predicted,
+        measured=claimed.worst[0],
+        low=claimed.worst[1],
+        high=claimed.worst[2],
+        verdict=claimed.verdict,
+        control="rejected" if rejected else "passed",
+        control_measured=control.worst[0],
+        window=claimed.window,
+        doubts=doubts,
+    )
+
+
+def _judged(claim: Claim, data: xr.Dataset, cells: Mapping[str, Any], chosen: xr.Dataset) -> _Judged:
+    """Measure on some cells, and judge by the prediction for the claim's own cells."""
+    estimate = _measure(claim, data, cells)
+    try:
+        worst = _worst(claim.prediction, estimate, chosen)
+        return _Judged(judge(claim.prediction, estimate, chosen), worst, estimate.window, estimate.doubts)
+    except ValueError as error:  # shapes that do not fit: the control has other axes than the claim
+        return _Judged("inconclusive", (np.nan,) * 3, "", (f"cannot compare with the prediction: {error}",))
+
+
+def _measure(claim: Claim, data: xr.Dataset, cells: Mapping[str, Any]) -> Estimate:
+    nothing = Estimate(np.nan, np.nan, np.nan)
+    try:
+        chosen = data.sel(**cells)
+    except KeyError as error:
+        where = ", ".join(f"{name}={value}" for name, value in cells.items())
+        return nothing._replace(doubts=(f"the results hold no cell {where} ({error})",))
+    try:
+        return claim.measure(chosen)
+    except Exception as error:  # as above
+        return nothing._replace(doubts=(f"measuring failed: {type(error).__name__}: {error}",))
+
+
+def _compared(prediction: Prediction, estimate: Estimate) -> tuple[Number, Number, Number]:
+    """Return the numbers that the band is compared with: the estimate, or its steps for an ordering."""
+    if not isinstance(prediction, Ordering):
+        return estimate.value, estimate.low, estimate.high
+    value, low, high = (np.atleast_1d(part) for part in estimate[:3])
+    if prediction.direction == "decreasing":
+        value, low, high = -value, -high, -low
+    return np.diff(value), low[1:] - high[:-1], high[1:] - low[:-1]
+
+
+def _worst(prediction: Prediction, estimate: Estimate, data: xr.Dataset) -> tuple[float, float, float]:
+    """Return value and interval at the point farthest out of, or nearest to the edge of, the band."""
+    below, above = prediction.band(data, estimate)
+    value, low, high = np.broadcast_arrays(*_compared(prediction, estimate))
+    if value.size == 0:
+        return np.nan, np.nan, np.nan
+    outside = np.maximum(np.asarray(low) * 0 + below - low, high - above)
+    if isinstance(prediction, MatchesCurve):
+        outside = outside / np.maximum(np.abs(np.asarray(above) + below) / 2, 1e-300)
+    at = int(np.argmax(np.where(np.isnan(outside), np.inf, outside)))
+    return float(value.flat[at]), float(low.flat[at]), float(high.flat[at])
+
+
+def _given(value: Given, data: xr.Dataset) -> Any:
+    return np.asarray(value(data), dtype=float) if callable(value) else np.asarray(value, dtype=float)
+
+
+def _range(values: np.ndarray) -> str:
+    low, high = float(np.min(values)), float(np.max(values))
+    return f"{low:.4g}" if low == high else f"{low:.3g} .. {high:.3g}"

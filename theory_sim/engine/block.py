@@ -1,0 +1,153 @@
+"""Compute one block, anywhere: in this process, in another, on another machine."""
+
+import time
+import warnings
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from theory_sim.engine import compile as compiler
+from theory_sim.engine.plan import Sizes, halve
+from theory_sim.engine.store import Store
+from theory_sim.simulation import Simulation, Status
+from theory_sim.study import load_module
+
+
+@dataclass(frozen=True)
+class Job:
+    """What all blocks of one shape share.
+
+    `factory` makes the simulation; a study file's factory travels as the file and its name in it, because
+    other processes cannot import it.
+    """
+
+    factory: Callable[..., Simulation] | tuple[Path, str]
+    shape: tuple[tuple[str, Any], ...]
+    steps: tuple[int, ...]
+    root_seed: int
+    precision: str
+    key: str
+    sizes: Sizes
+    store: Path
+
+
+@dataclass(frozen=True)
+class Task:
+    """One block to compute: the values of its cells. Picklable, and complete in itself."""
+
+    job: Job
+    problems: dict[str, np.ndarray]
+    runs: dict[str, np.ndarray]
+    valid: np.ndarray
+
+
+@contextmanager
+def numerics(precision: str) -> Iterator[None]:
+    """Give the code inside the precision asked for, matrix products at full precision, and nothing outside."""
+    with jax.enable_x64(precision == "float64"), jax.default_matmul_precision("highest"):
+        yield
+
+
+def compute_block(task: Task) -> tuple[dict[Status, int], tuple]:
+    """Compute a block and store it; return how its runs ended, and the identity of the program that ran.
+
+    When the device runs out of memory the block is halved, down to a single run.
+    """
+    sizes = task.job.sizes
+    with numerics(task.job.precision):
+        while True:
+            try:
+                return _compute_with(task, sizes)
+            except jax.errors.JaxRuntimeError as error:
+                smaller = halve(sizes, len(jax.local_devices()))
+                if "RESOURCE_EXHAUSTED" not in str(error) or smaller is None:
+                    raise
+                told = f"out of memory with {sizes.cells} runs a block, going on with {smaller.cells}"
+                warnings.warn(told, RuntimeWarning, stacklevel=2)
+                sizes = smaller
+
+
+def is_compiled(job: Job) -> bool:
+    """Return whether this process has compiled a job's program already."""
+    return (job, job.sizes) in _compiled
+
+
+# Compilation is the one thing that a process must remember: a worker computes thousands of blocks of a job.
+_compiled: dict[tuple[Job, Sizes], tuple[compiler.Program, Simulation]] = {}
+_KEPT = 8
+
+
+def _program(job: Job, sizes: Sizes) -> tuple[compiler.Program, Simulation]:
+    if (job, sizes) not in _compiled:
+        simulation = _simulation(job.factory, job.shape)
+        program = compiler.build(simulation, np.asarray(job.steps), sizes, jax.local_devices())
+        while len(_compiled) >= _KEPT:
+            del _compiled[next(iter(_compiled))]
+        _compiled[job, sizes] = program, simulation
+    return _compiled[job, sizes]
+
+
+@lru_cache(maxsize=_KEPT)
+def _simulation(factory: Any, shape: tuple[tuple[str, Any], ...]) -> Simulation:
+    if isinstance(factory, tuple):
+        path, name = factory
+        factory = getattr(load_module(path), name)
+    return factory(**dict(shape))
+
+
+def _compute_with(task: Task, sizes: Sizes) -> tuple[dict[Status, int], tuple]:
+    program, simulation = _program(task.job, sizes)
+    sizes = program.sizes
+    statuses: Counter[Status] = Counter()
+    p, r = task.valid.shape
+    for first_p in range(0, p, sizes.problems):
+        for first_r in range(0, r, sizes.runs):
+            part = slice(first_p, first_p + sizes.problems), slice(first_r, first_r + sizes.runs)
+            if task.valid[part].any():
+                statuses.update(_compute_part(task, program, simulation, part))
+    return dict(statuses), (task.job.key, sizes)
+
+
+def _compute_part(
+    task: Task, program: compiler.Program, simulation: Simulation, part: tuple[slice, slice]
+) -> Counter[Status]:
+    started = time.monotonic()
+    p, r = program.sizes.problems, program.sizes.runs
+    valid = task.valid[part]
+    n, m = valid.shape
+    problems = {name: _padded(values[part[0]], (p,)) for name, values in task.problems.items()}
+    runs = {name: _padded(values[part], (p, r)) for name, values in task.runs.items()}
+    out = program.call(
+        program.arrays,
+        np.uint32(task.job.root_seed),
+        problems["problem_seed"].astype(np.uint32),
+        compiler.numbers(simulation.setting, problems, (p,)),
+        runs["run_seed"].astype(np.uint32),
+        compiler.numbers(simulation.hyper, runs, (p, r)),
+    )
+    records, conclusions, status, diverged_at = jax.device_get(out)
+    status = status[:n, :m].astype(np.int8)
+    Store(task.job.store).add_block(
+        {
+            "shape": np.asarray(task.job.key),
+            **{f"axis/{name}": values[:n] for name, values in problems.items()},
+            **{f"axis/{name}": values[:n, :m] for name, values in runs.items()},
+            **{f"metric/{name}": value[:n, :m] for name, value in {**records, **conclusions}.items()},
+            "status": status,
+            "diverged_at": diverged_at[:n, :m],
+            "valid": valid,
+            "seconds": np.asarray(time.monotonic() - started),
+        }
+    )
+    return Counter(Status(code) for code in status[valid].tolist())
+
+
+def _padded(values: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    return np.pad(values, [(0, n - have) for n, have in zip(shape, values.shape, strict=True)], mode="edge")

@@ -1,0 +1,191 @@
+"""One compiled program a shape: every number traced, the problem unbatched, the runs over all devices."""
+
+import hashlib
+import os
+import re
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh, PartitionSpec
+
+from theory_sim.engine.plan import Sizes, halve
+from theory_sim.errors import RequestError
+from theory_sim.simulation import Simulation, problem_key, rollout, run_key
+
+MEMORY_SHARE = 0.8
+"""Part of the free memory that one block may take."""
+
+
+class Program(NamedTuple):
+    """A compiled program, its static sizes, and the arrays of the simulation that it takes as arguments."""
+
+    call: Callable[..., tuple[dict, dict, jax.Array, jax.Array]]
+    arrays: tuple[jax.Array, ...]
+    sizes: Sizes
+    bytes: int
+
+
+class Work(NamedTuple):
+    """What one run costs: bytes of its state, floating point operations of all its steps."""
+
+    state_bytes: int
+    run_flops: float
+
+
+def split_arrays(simulation: Simulation) -> tuple[tuple[jax.Array, ...], Callable[[Any], Simulation]]:
+    """Return the arrays bound into the simulation's functions, and the function that puts them back.
+
+    A data set captured as a constant would be copied into the program (600 MB cost 26 s of compilation).
+    """
+    functions = simulation[:4], simulation.conclude
+    leaves, tree = jax.tree.flatten(functions)
+    is_array = [isinstance(leaf, jax.Array | np.ndarray) for leaf in leaves]
+    arrays = tuple(jnp.asarray(leaf) for leaf, array in zip(leaves, is_array, strict=True) if array)
+
+    def merge(traced: Any) -> Simulation:
+        given = iter(traced)
+        merged = [next(given) if array else leaf for leaf, array in zip(leaves, is_array, strict=True)]
+        (sample, init, step, observe), conclude = jax.tree.unflatten(tree, merged)
+        return simulation._replace(sample=sample, init=init, step=step, observe=observe, conclude=conclude)
+
+    return arrays, merge
+
+
+def numbers(defaults: Any, given: Mapping[str, np.ndarray], shape: tuple[int, ...]) -> Any:
+    """Return a setting or hyper whose every field is an array of that shape, in the dtype of its default."""
+    if not defaults:
+        return defaults
+    fields = {}
+    for name, default in defaults._asdict().items():
+        dtype = jnp.asarray(default).dtype
+        fields[name] = np.broadcast_to(np.asarray(given.get(name, default)), shape).astype(dtype)
+    return defaults._replace(**fields)
+
+
+def digest(simulation: Simulation, steps: np.ndarray) -> str:
+    """Return a digest of the computation of one run: its jaxpr and the data bound into it.
+
+    Comments, names and claims may change without making results stale; a changed formula may not.
+    """
+    arrays, merge = split_arrays(simulation)
+
+    def one(traced: Any, key: Any, setting: Any, hyper: Any) -> Any:
+        merged = merge(traced)
+        run = rollout(merged, steps)(key, merged.sample(key, setting), hyper)
+        return run.records, run.conclusions
+
+    setting, hyper = numbers(simulation.setting, {}, ()), numbers(simulation.hyper, {}, ())
+    jaxpr = jax.make_jaxpr(one)(arrays, jax.random.key(0), setting, hyper)
+    text = re.sub(r"0x[0-9a-f]+", "", str(jaxpr))
+    sha = hashlib.sha256(text.encode())
+    for array in (*arrays, *jaxpr.consts):
+        sha.update(np.asarray(array).tobytes())
+    return sha.hexdigest()[:16]
+
+
+def outputs(simulation: Simulation, steps: np.ndarray) -> tuple[dict, dict, Work]:
+    """Return the abstract records and conclusions of one run, and what the run costs."""
+    setting, hyper = numbers(simulation.setting, {}, ()), numbers(simulation.hyper, {}, ())
+    key = jax.random.key(0)
+    problem = jax.eval_shape(simulation.sample, key, setting)
+    result = jax.eval_shape(rollout(simulation, steps), key, problem, hyper)
+    cost = jax.jit(simulation.step).lower(key, problem, hyper, result.state).cost_analysis() or {}
+    size = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(result.state))
+    work = Work(size, max(float(cost.get("flops", 0.0)), 1.0) * max(int(steps[-1]), 1))
+    return result.records, result.conclusions, work
+
+
+def build(simulation: Simulation, steps: np.ndarray, sizes: Sizes, devices: list[Any]) -> Program:
+    """Compile the program of one shape, in blocks small enough for the free memory of its devices.
+
+    The program takes `(arrays, root, problem_seed [p], setting [p], run_seed [p, r], hyper [p, r])` and gives
+    records, conclusions, status and divergence step with leading axes `[p, r]`. Raises RequestError when not
+    even one run fits.
+    """
+    arrays, merge = split_arrays(simulation)
+    while True:
+        compiled = _compile(simulation, merge, arrays, steps, sizes, devices)
+        needed = _program_bytes(compiled)
+        free = free_memory(devices[0])
+        if needed <= MEMORY_SHARE * free:
+            return Program(compiled, arrays, sizes, needed)
+        smaller = halve(sizes, len(devices))
+        if smaller is None:
+            raise RequestError(f"one run needs {needed / 2**30:.1f} GiB, {free / 2**30:.1f} GiB are free")
+        sizes = smaller
+
+
+def _compile(
+    simulation: Simulation,
+    merge: Callable,
+    arrays: tuple,
+    steps: np.ndarray,
+    sizes: Sizes,
+    devices: list[Any],
+) -> Any:
+    def one_problem(traced: Any, root: Any, seed: Any, setting: Any, run_seeds: Any, hypers: Any) -> Any:
+        merged = merge(traced)
+        problem = merged.sample(problem_key(root, seed), setting)
+
+        def one_run(run_seed: Any, hyper: Any) -> Any:
+            result = rollout(merged, steps)(run_key(root, seed, run_seed), problem, hyper)
+            return result.records, result.conclusions, result.status, result.diverged_at
+
+        return jax.vmap(one_run)(run_seeds, hypers)
+
+    def program(traced: Any, root_seed: Any, *cells: Any) -> Any:
+        body = partial(one_problem, traced, jax.random.key(root_seed))
+        problems = cells[0].shape[0]
+        together = min(sizes.together, problems)
+        if problems == 1:
+            # No outer batch axis at all: products with a lone operator stay plain matrix products.
+            lone = body(*jax.tree.map(lambda x: x[0], cells))
+            return jax.tree.map(lambda x: x[None], lone)
+        if together == problems:
+            return jax.vmap(body)(*cells)
+        return jax.lax.map(lambda c: body(*c), cells, batch_size=together if together > 1 else None)
+
+    p, r = sizes.problems, sizes.runs
+    cells = (
+        np.zeros(p, np.uint32),
+        numbers(simulation.setting, {}, (p,)),
+        np.zeros((p, r), np.uint32),
+        numbers(simulation.hyper, {}, (p, r)),
+    )
+    if len(devices) > 1:
+        mesh = Mesh(np.asarray(devices), ("runs",))
+        over_runs = r % len(devices) == 0
+        row = PartitionSpec(None, "runs") if over_runs else PartitionSpec("runs")
+        column = PartitionSpec() if over_runs else PartitionSpec("runs")
+        program = jax.shard_map(
+            program,
+            mesh=mesh,
+            in_specs=(PartitionSpec(), PartitionSpec(), column, column, row, row),
+            out_specs=row,
+            check_vma=False,
+        )
+    return jax.jit(program).lower(arrays, np.uint32(0), *cells).compile()
+
+
+def _program_bytes(compiled: Any) -> int:
+    memory = compiled.memory_analysis()
+    if memory is None:
+        return 0
+    return memory.temp_size_in_bytes + memory.argument_size_in_bytes + memory.output_size_in_bytes
+
+
+def free_memory(device: Any) -> int:
+    """Return the free memory of a device in bytes; for a CPU that of the machine."""
+    stats = device.memory_stats() if device.platform != "cpu" else None
+    if stats and "bytes_limit" in stats:
+        return int(stats["bytes_limit"] - stats.get("bytes_in_use", 0))
+    try:
+        with open("/proc/meminfo") as lines:
+            available = next(line for line in lines if line.startswith("MemAvailable"))
+        return int(available.split()[1]) * 1024
+    except (OSError, StopIteration):
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2

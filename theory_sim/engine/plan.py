@@ -1,0 +1,129 @@
+"""Cut the cells of one shape into blocks: the unit of work, of storage and of distribution.
+
+A block holds a few problems and, for each, a few runs; runs that share a problem share one copy of it. The
+cut depends on the wanted cells and on the sizes alone, so that a resumed sweep runs the very blocks that an
+uninterrupted one would have run, and gives the same bits.
+"""
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Bool, Int
+
+STATE_BYTES = 2**21
+"""Runs advance together while their states fit a core's cache; a wider batch streams from memory."""
+
+MAX_RUNS = 2**16
+"""Runs in one block at most: enough to hide the cost of a file, few enough to lose little in a crash."""
+
+BLOCK_FLOPS = {"cpu": 3e11, "gpu": 3e13, "cuda": 3e13, "rocm": 3e13, "tpu": 3e13}
+"""Work in one block: about ten seconds, so that a killed sweep loses about that."""
+
+
+class Sizes(NamedTuple):
+    """Static sizes of one shape's program: `problems x runs` a block, `together` problems side by side."""
+
+    problems: int
+    runs: int
+    together: int
+
+    @property
+    def cells(self) -> int:
+        """Runs in one block."""
+        return self.problems * self.runs
+
+
+class Block(NamedTuple):
+    """Cells to compute in one call: indices into the problems and runs of a shape, padding marked invalid."""
+
+    problems: Int[np.ndarray, "p"]
+    runs: Int[np.ndarray, "p r"]
+    valid: Bool[np.ndarray, "p r"]
+
+
+def choose_sizes(
+    wanted: Bool[np.ndarray, "p r"], *, state_bytes: int, run_flops: float, platform: str, devices: int
+) -> Sizes:
+    """Return block sizes from the size of one state and the work of one run.
+
+    `runs` is as many runs of one problem as advance together at cache speed; short rows of runs are filled up
+    with further problems (`together`), and a block takes as many of such batches as ten seconds of work allow.
+    On accelerators width is limited by memory alone, which the compiled program tells.
+    """
+    rows = np.flatnonzero(wanted.any(axis=1)).size
+    longest = max(int(wanted.sum(axis=1).max(initial=0)), 1)
+    width = max(64, STATE_BYTES // max(state_bytes, 1)) if platform == "cpu" else MAX_RUNS
+    width = min(width, MAX_RUNS)
+    runs = _even_share(longest, width)
+    if devices > 1 and runs >= devices:
+        runs = _round_up(runs, devices)
+    together = _even_share(rows, max(1, width // runs))
+    if devices > 1 and runs % devices:
+        together = _round_up(together, devices)
+    affordable = int(BLOCK_FLOPS.get(platform, 3e11) / max(run_flops, 1.0))
+    batches = max(1, min(affordable, MAX_RUNS) // (runs * together))
+    total = -(-rows // together)
+    return Sizes(_even_share(total, batches) * together, runs, together)
+
+
+def halve(sizes: Sizes, devices: int) -> Sizes | None:
+    """Return sizes that need about half the memory, or None when a block is down to one run a device."""
+    if sizes.problems > sizes.together:
+        batches = max(1, sizes.problems // sizes.together // 2)
+        return sizes._replace(problems=batches * sizes.together)
+    if sizes.together > 1:
+        together = _round_up(max(1, sizes.together // 2), devices if sizes.runs % devices else 1)
+        if together < sizes.together:
+            return Sizes(together, sizes.runs, together)
+    runs = sizes.runs // 2
+    if sizes.runs % devices == 0:
+        runs = runs // devices * devices
+    return sizes._replace(runs=runs) if runs >= 1 else None
+
+
+def cut(wanted: Bool[np.ndarray, "p r"], done: Bool[np.ndarray, "p r"], sizes: Sizes) -> Iterator[Block]:
+    """Yield the blocks that compute every wanted cell which is not done.
+
+    Blocks none of whose cells are done come as in a fresh sweep; the missing cells of the others, as after an
+    axis has grown, are packed together.
+    """
+    left_over = np.zeros_like(wanted)
+    for block in _tiles(wanted, sizes):
+        finished = done[block.problems[:, None], block.runs] & block.valid
+        if not finished.any():
+            yield block
+        elif (finished != block.valid).any():
+            p, r = np.nonzero(block.valid & ~finished)
+            left_over[block.problems[p], block.runs[p, r]] = True
+    yield from _tiles(left_over, sizes)
+
+
+def _tiles(wanted: np.ndarray, sizes: Sizes) -> Iterator[Block]:
+    rows = np.flatnonzero(wanted.any(axis=1))
+    for start in range(0, len(rows), sizes.problems):
+        group = rows[start : start + sizes.problems]
+        columns = [np.flatnonzero(wanted[row]) for row in group]
+        for first in range(0, max(map(len, columns)), sizes.runs):
+            runs = np.zeros((len(group), sizes.runs), dtype=int)
+            valid = np.zeros((len(group), sizes.runs), dtype=bool)
+            for i, column in enumerate(columns):
+                piece = column[first : first + sizes.runs]
+                # Padding repeats a real run, so that it can neither fail nor be slower than its neighbours.
+                runs[i] = column[-1]
+                runs[i, : len(piece)] = piece
+                valid[i, : len(piece)] = True
+            if not valid.all(axis=1).any() and not valid.any():
+                continue
+            kept = valid.any(axis=1)
+            yield Block(group[kept], runs[kept], valid[kept])
+
+
+def _even_share(total: int, most: int) -> int:
+    """Return the size of the pieces when `total` is cut into as few pieces of at most `most` as possible."""
+    pieces = -(-total // max(most, 1))
+    return max(1, -(-total // max(pieces, 1)))
+
+
+def _round_up(value: int, multiple: int) -> int:
+    return -(-value // multiple) * multiple

@@ -1,0 +1,203 @@
+"""Run what is missing of a sweep, block by block, into its results folder."""
+
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import FIRST_COMPLETED, Executor, Future, wait
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from theory_sim.engine import compile as compiler
+from theory_sim.engine.block import Job, Task, compute_block, is_compiled, numerics
+from theory_sim.engine.describe import defaults, identity, metrics, name_of, request
+from theory_sim.engine.plan import Sizes, choose_sizes, cut
+from theory_sim.engine.results import completed
+from theory_sim.engine.store import Store, create_store, key_of
+from theory_sim.errors import RequestError, StoreError
+from theory_sim.simulation import Simulation, Status, recorded_steps
+from theory_sim.sweep import Sweep, cells, fields
+
+PRECISIONS = ("float32", "float64")
+QUEUE = 64
+"""Blocks handed to an executor at once: enough for its workers, few enough for our memory."""
+
+
+class Progress(NamedTuple):
+    """How far a sweep is: runs done and wanted, steps done by this call, programs used, what goes on."""
+
+    done: int
+    total: int
+    steps: int = 0
+    programs: int = 0
+    doing: str = ""
+
+
+class Summary(NamedTuple):
+    """What a call of `run` did: runs wanted, found finished, computed now, and how the latter ended."""
+
+    path: Path
+    cells: int
+    found: int
+    computed: int
+    programs: int
+    seconds: float
+    statuses: Mapping[Status, int]
+
+
+def run(
+    sweep: Sweep,
+    path: str | Path,
+    *,
+    name: str = "",
+    study: Path | None = None,
+    precision: str | None = None,
+    shard: tuple[int, int] = (0, 1),
+    executor: Executor | None = None,
+    fresh: bool = False,
+    report: Callable[[Progress], None] = lambda progress: None,
+) -> Summary:
+    """Compute the missing cells of a sweep into the results folder `path`, and say what was done.
+
+    `precision` is float64 on CPU and GPU and float32 on TPU unless given. `shard=(i, n)` takes the i-th of n
+    parts. `executor` is any `concurrent.futures.Executor` whose workers see the same folder; `study` is the
+    file that they load a factory from which they cannot import. `fresh` first removes what is there.
+
+    Raises RequestError for a sweep that cannot run and StoreError for a folder that cannot be used, both
+    before anything is compiled.
+    """
+    started = time.monotonic()
+    precision = precision or ("float32" if jax.default_backend() == "tpu" else "float64")
+    if precision not in PRECISIONS:
+        raise RequestError(f"precision must be one of {', '.join(PRECISIONS)}, got {precision!r}")
+    if not 0 <= shard[0] < shard[1]:
+        raise RequestError(f"shard must be i/n with 0 <= i < n, got {shard[0]}/{shard[1]}")
+    steps = recorded_steps(sweep.steps)
+    with numerics(precision):
+        simulations = [(shape, sweep.build(shape)) for shape in sweep.shapes]
+        header = {
+            "simulation": name_of(sweep.simulation),
+            "steps": steps.tolist(),
+            "precision": precision,
+            "root_seed": sweep.root_seed,
+        }
+        store = create_store(path, header, fresh=fresh)
+        factory = (study, sweep.simulation.__name__) if study else sweep.simulation
+        parts = []
+        for shape, simulation in simulations:
+            part = _prepare(sweep, shape, simulation, steps, store, (factory, precision))
+            parts += [part] if part else []
+        store.add_request(request(sweep, name, precision))
+    found = sum(int((part.wanted & part.done).sum()) for part in parts)
+    progress = Progress(found, sum(int(part.wanted.sum()) for part in parts))
+    report(progress)
+    statuses: Counter[Status] = Counter()
+    programs: set[tuple] = set()
+    for part in parts:
+        if executor is None and not is_compiled(part.job):
+            report(progress._replace(doing="compiling"))
+        for counts, program in _compute(_tasks(part, shard), executor):
+            statuses.update(counts)
+            programs.add(program)
+            computed = sum(counts.values())
+            progress = Progress(
+                progress.done + computed,
+                progress.total,
+                progress.steps + computed * int(steps[-1]),
+                len(programs),
+            )
+            report(progress)
+    seconds = time.monotonic() - started
+    computed = progress.done - found
+    return Summary(store.path, progress.total, found, computed, len(programs), seconds, dict(statuses))
+
+
+class _Part(NamedTuple):
+    """One shape of a sweep: its cells, which of them are wanted, and which are stored already."""
+
+    job: Job
+    problems: dict[str, np.ndarray]
+    runs: dict[str, np.ndarray]
+    wanted: np.ndarray
+    done: np.ndarray
+
+
+def _prepare(
+    sweep: Sweep, shape: dict, simulation: Simulation, steps: np.ndarray, store: Store, how: tuple[Any, str]
+) -> _Part | None:
+    """Check a shape against what is stored of it, and find out which of its cells are missing."""
+    problems, runs, wanted = cells(sweep, shape)
+    if not wanted.any():
+        return None
+    problems, runs = _filled(problems, simulation.setting), _filled(runs, simulation.hyper)
+    records, conclusions, work = compiler.outputs(simulation, steps)
+    devices = jax.local_devices()
+    sizes = choose_sizes(wanted, **work._asdict(), platform=devices[0].platform, devices=len(devices))
+    record = {
+        "shape": identity(sweep, shape),
+        "digest": compiler.digest(simulation, steps),
+        "jax": jax.__version__,
+        "sizes": list(sizes),
+        "setting": defaults(simulation.setting),
+        "hyper": defaults(simulation.hyper),
+        "metrics": metrics(simulation.variables, records, conclusions),
+    }
+    key = key_of(record["shape"])
+    stored = store.add_shape(key, record)
+    if stored["digest"] != record["digest"]:
+        versions = (
+            "" if stored["jax"] == jax.__version__ else f" (jax {stored['jax']}, now {jax.__version__})"
+        )
+        raise StoreError(
+            f"{store.path} was computed by other formulas than the present ones{versions}: "
+            "add --fresh to compute it anew, or give another --out"
+        )
+    # The sizes of the first run are kept: the same blocks give the same bits.
+    kept = Sizes(*stored["sizes"])
+    job = Job(
+        how[0], tuple(shape.items()), tuple(steps.tolist()), sweep.root_seed, how[1], key, kept, store.path
+    )
+    return _Part(job, problems, runs, wanted, completed(store, key, problems, runs))
+
+
+def _tasks(part: _Part, shard: tuple[int, int]) -> Iterator[Task]:
+    """Yield the blocks that are missing, those of this shard alone."""
+    index, count = shard
+    done = part.done
+    if count > 1:
+        # Shards divide the blocks of a fresh sweep, so that what is done already does not shift the parts.
+        mine = np.zeros_like(part.wanted)
+        for number, block in enumerate(cut(part.wanted, np.zeros_like(part.wanted), part.job.sizes)):
+            if number % count == index:
+                p, r = np.nonzero(block.valid)
+                mine[block.problems[p], block.runs[p, r]] = True
+        done = done | ~mine
+    for block in cut(part.wanted, done, part.job.sizes):
+        problems = {name: values[block.problems] for name, values in part.problems.items()}
+        runs = {name: values[block.runs] for name, values in part.runs.items()}
+        yield Task(part.job, problems, runs, block.valid)
+
+
+def _compute(tasks: Iterable[Task], executor: Executor | None) -> Iterator[tuple[dict[Status, int], tuple]]:
+    """Compute tasks here or in an executor; yield what each tells as soon as it is stored."""
+    if executor is None:
+        yield from map(compute_block, tasks)
+        return
+    pending: set[Future] = set()
+    for task in tasks:
+        pending.add(executor.submit(compute_block, task))
+        if len(pending) >= QUEUE:
+            finished, pending = wait(pending, return_when=FIRST_COMPLETED)
+            yield from (future.result() for future in finished)
+    while pending:
+        finished, pending = wait(pending, return_when=FIRST_COMPLETED)
+        yield from (future.result() for future in finished)
+
+
+def _filled(columns: Mapping[str, np.ndarray], values: Any) -> dict[str, np.ndarray]:
+    """Add the fields that are not swept, at their defaults."""
+    length = len(next(iter(columns.values())))
+    fixed = {name: np.full(length, getattr(values, name)) for name in fields(values) if name not in columns}
+    return {**columns, **fixed}

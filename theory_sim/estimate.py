@@ -1,0 +1,184 @@
+"""Numbers with confidence intervals: exponents, rates, proportions, thresholds.
+
+The samples of every estimate are runs with different seeds (axis 0); intervals are percentile bootstraps over
+them. A fit states its window, and doubts itself where the data do not have the form that it assumes.
+
+>>> steps = np.geomspace(10, 1000, 9)
+>>> runs = np.stack([3.0 / steps, 5.0 / steps])
+>>> fit = exponent(steps, runs, window=(10, 1000))
+>>> round(float(fit.value), 6), fit.doubts
+(-1.0, ())
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+import scipy.stats
+from jaxtyping import Bool, Float
+
+LEVEL = 0.95
+RESAMPLES = 2000
+CURVATURE = 0.1
+"""Relative difference between the slopes of a window's halves above which a straight line is doubted."""
+
+
+class Estimate(NamedTuple):
+    """A measured number, or an array of them, with its interval.
+
+    `window` says what a fit was made on; `doubts` say what speaks against it. A doubted estimate can refute a
+    prediction but not confirm it.
+    """
+
+    value: float | np.ndarray
+    low: float | np.ndarray
+    high: float | np.ndarray
+    window: str = ""
+    doubts: tuple[str, ...] = ()
+
+
+def bootstrap(
+    samples: Float[np.ndarray, "seeds ..."],
+    statistic: Callable[..., np.ndarray] = np.mean,
+    *,
+    window: str = "",
+) -> Estimate:
+    """Estimate `statistic` (mean, median, std: anything with an `axis`) over seeds, elementwise in the rest.
+
+    A single seed has no interval, and a run that is not finite leaves none: both are doubts.
+    """
+    samples = np.asarray(samples, dtype=float)
+    value = statistic(samples, axis=0)
+    if samples.shape[0] < 2:
+        return _unbounded(value, window, "one seed: no interval")
+    bad = ~np.isfinite(samples.reshape(samples.shape[0], -1)).all(axis=1)
+    if bad.any():
+        return _unbounded(value, window, f"{int(bad.sum())} of {samples.shape[0]} runs are not finite")
+    low, high = _interval(samples.shape[0], lambda seeds: statistic(samples[seeds], axis=1))
+    return Estimate(_scalar(value), _scalar(low), _scalar(high), window)
+
+
+def exponent(
+    steps: Float[np.ndarray, "steps"],
+    values: Float[np.ndarray, "seeds steps"],
+    *,
+    window: tuple[float, float],
+) -> Estimate:
+    """Estimate the mean slope of log `values` against log `steps` inside the window, both ends included.
+
+    Doubts: fewer than four points, a window reaching outside the record, or a slope that differs by more than
+    10% between the window's halves (not a power law there).
+    """
+    return _slope(np.log(np.maximum(steps, 1e-300)), steps, values, window)
+
+
+def rate(
+    steps: Float[np.ndarray, "steps"],
+    values: Float[np.ndarray, "seeds steps"],
+    *,
+    window: tuple[float, float],
+) -> Estimate:
+    """Estimate the mean slope of log `values` against `steps` inside the window: minus the rate of decay.
+
+    Doubts as for `exponent` (not an exponential there).
+    """
+    return _slope(np.asarray(steps, dtype=float), steps, values, window)
+
+
+def proportion(successes: int, trials: int) -> Estimate:
+    """Estimate a probability from successes among independent trials, with the Wilson interval."""
+    if trials < 1 or not 0 <= successes <= trials:
+        raise ValueError(
+            f"proportion needs 0 <= successes <= trials, trials >= 1; got {successes} of {trials}"
+        )
+    interval = scipy.stats.binomtest(int(successes), int(trials)).proportion_ci(LEVEL, method="wilson")
+    return Estimate(successes / trials, interval.low, interval.high, f"{successes} of {trials}")
+
+
+def crossing(x: Float[np.ndarray, "x"], values: Float[np.ndarray, "seeds x"], level: float) -> Estimate:
+    """Estimate the smallest `x` at which the mean over seeds reaches `level`, by linear interpolation.
+
+    `x` increases. A curve that never gets there crosses at infinity; one that starts above crosses at the first x.
+    """
+    x, values = np.asarray(x, dtype=float), np.asarray(values, dtype=float)
+    window = f"level {level:.4g}, linear between {len(x)} values from {x[0]:g} to {x[-1]:g}"
+    value = _first_reach(x, values.mean(axis=0)[None], level)[0]
+    if not np.isfinite(values).all():
+        return _unbounded(value, window, "some runs are not finite")
+    if len(values) < 2:
+        return _unbounded(value, window, "one seed: no interval")
+    low, high = _interval(len(values), lambda seeds: _first_reach(x, values[seeds].mean(axis=1), level))
+    doubts = ("the level is reached at the first value: the crossing lies below",) if value == x[0] else ()
+    return Estimate(float(value), float(low), float(high), window, doubts)
+
+
+def _interval(count: int, of_resample: Callable[[np.ndarray], np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+    """Bootstrap over seed numbers: `of_resample` takes indices `[resamples, seeds]`."""
+    # Resampling indices, not values, keeps a run's points together and lets any statistic be used.
+    draws = np.random.default_rng(0).integers(count, size=(RESAMPLES, count))
+    tail = (1 - LEVEL) / 2
+    low, high = np.quantile(of_resample(draws), [tail, 1 - tail], axis=0, method="closest_observation")
+    return low, high
+
+
+def _slope(x: np.ndarray, steps: np.ndarray, values: np.ndarray, window: tuple[float, float]) -> Estimate:
+    steps, values = np.asarray(steps), np.atleast_2d(np.asarray(values, dtype=float))
+    inside = (steps >= window[0]) & (steps <= window[1])
+    name = f"steps {window[0]:.4g} to {window[1]:.4g}, {int(inside.sum())} points"
+    if inside.sum() < 2:
+        return Estimate(np.nan, -np.inf, np.inf, name, ("the window holds fewer than two points",))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        logs = np.log(values[:, inside])
+    fit = bootstrap(_least_squares(x[inside], logs), window=name)
+    return fit._replace(doubts=fit.doubts + _fit_doubts(x[inside], logs, inside, steps, window))
+
+
+def _fit_doubts(
+    x: np.ndarray,
+    logs: np.ndarray,
+    inside: Bool[np.ndarray, "steps"],
+    steps: np.ndarray,
+    window: tuple[float, float],
+) -> tuple[str, ...]:
+    doubts = []
+    if inside.sum() < 4:
+        doubts.append("the window holds fewer than four points")
+    if window[1] > steps[-1] * 1.001 or window[0] < steps[0]:
+        doubts.append("the window reaches outside the record")
+    if len(x) >= 4:
+        middle = (x[0] + x[-1]) / 2
+        halves = [
+            _least_squares(x[part], logs[:, part]).mean()
+            for part in (x <= middle, x >= middle)
+            if part.sum() > 1
+        ]
+        if len(halves) == 2 and not abs(halves[1] - halves[0]) <= CURVATURE * max(
+            abs(halves[0]), abs(halves[1])
+        ):
+            doubts.append(f"not straight: slope {halves[0]:.3g}, then {halves[1]:.3g}")
+    return tuple(doubts)
+
+
+def _least_squares(x: np.ndarray, y: Float[np.ndarray, "seeds points"]) -> Float[np.ndarray, "seeds"]:
+    centred = x - x.mean()
+    return y @ centred / (centred @ centred)
+
+
+def _first_reach(x: np.ndarray, curves: Float[np.ndarray, "curves x"], level: float) -> np.ndarray:
+    above = curves >= level
+    first = above.argmax(axis=1)
+    rows = np.arange(len(curves))
+    before = np.maximum(first - 1, 0)
+    y0, y1 = curves[rows, before], curves[rows, first]
+    share = np.where(y1 > y0, (level - y0) / np.where(y1 > y0, y1 - y0, 1.0), 1.0)
+    reached = np.where(first == 0, x[0], x[before] + share * (x[first] - x[before]))
+    return np.where(above.any(axis=1), reached, np.inf)
+
+
+def _scalar(value: np.ndarray) -> float | np.ndarray:
+    return float(value) if np.ndim(value) == 0 else np.asarray(value)
+
+
+def _unbounded(value: np.ndarray, window: str, doubt: str) -> Estimate:
+    low, high = np.full(np.shape(value), -np.inf), np.full(np.shape(value), np.inf)
+    return Estimate(_scalar(value), _scalar(low), _scalar(high), window, (doubt,))

@@ -1,0 +1,103 @@
+"""A study in a file: its sweep, its claims, and the figure that draws it.
+
+A study file declares `SWEEP` and may declare `CLAIMS`; its figure, if it has one, is the function `draw` of
+the file of the same name in the folder `figures` beside the study's folder.
+"""
+
+import importlib.util
+import sys
+from collections.abc import Callable, Sequence
+from functools import lru_cache
+from pathlib import Path
+from types import ModuleType
+from typing import NamedTuple
+
+import xarray as xr
+from matplotlib.figure import Figure
+
+from theory_sim.claims import Claim
+from theory_sim.errors import RequestError, unknown
+from theory_sim.sweep import Sweep
+
+
+class Study(NamedTuple):
+    """One sweep, its claims, and the function that draws its results, if it brings one."""
+
+    name: str
+    path: Path
+    summary: str
+    sweep: Sweep
+    claims: Sequence[Claim]
+    draw: Callable[[xr.Dataset], Figure] | None
+
+
+def find_studies(folder: Path) -> dict[str, Path]:
+    """Return the study files of a folder by name."""
+    return {file.stem: file for file in sorted(folder.glob("*.py")) if not file.stem.startswith("_")}
+
+
+def load_study(word: str, folder: Path = Path("sweeps")) -> Study:
+    """Return the study of a file (`path/to/x.py`) or of a name among the files of `folder`.
+
+    Raises RequestError when there is no such file, when the file raises, or when it declares no SWEEP.
+    """
+    if word.endswith(".py"):
+        path = Path(word)
+        if not path.is_file():
+            raise RequestError(f"there is no study file {word}")
+    else:
+        studies = find_studies(folder)
+        if not studies:
+            raise RequestError(f"no study {word!r}: the folder {folder} holds none; name a study by its file")
+        if word not in studies:
+            raise unknown("study", word, studies)
+        path = studies[word]
+    path = path.resolve()
+    module = load_module(path)
+    sweep, claims = getattr(module, "SWEEP", None), getattr(module, "CLAIMS", ())
+    if not isinstance(sweep, Sweep):
+        wrong = "declares no SWEEP" if sweep is None else f"declares a SWEEP that is a {type(sweep).__name__}"
+        raise RequestError(f"{path.name} {wrong}: a study file needs SWEEP = theory_sim.Sweep(...)")
+    if not isinstance(claims, list | tuple) or not all(isinstance(claim, Claim) for claim in claims):
+        raise RequestError(f"{path.name}: CLAIMS must be a list of theory_sim.Claim")
+    drawing = path.parent.parent / "figures" / path.name
+    draw = getattr(module, "draw", None)
+    if draw is None and drawing.is_file():
+        draw = getattr(load_module(drawing), "draw", None)
+        if draw is None:
+            raise RequestError(f"{drawing.name} in figures declares no function draw(data)")
+    summary = (module.__doc__ or "").strip().partition("\n")[0]
+    return Study(path.stem, path, summary, sweep, claims, draw)
+
+
+@lru_cache(maxsize=64)
+def load_module(path: Path) -> ModuleType:
+    """Return the module of a Python file outside any package, executed once in each process.
+
+    Raises RequestError when the file raises, with the line where it did.
+    """
+    # A prefix keeps a study called `numpy.py` from replacing numpy; the folder tells equal stems apart.
+    name = f"theory_sim_study_{path.parent.name}_{path.stem}"
+    spec = importlib.util.spec_from_file_location(name, path)
+    if spec is None or spec.loader is None:
+        raise RequestError(f"{path} is not a Python file")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    try:
+        spec.loader.exec_module(module)
+    except RequestError:
+        del sys.modules[name]
+        raise
+    except SyntaxError as error:
+        del sys.modules[name]
+        raise RequestError(f"{path.name}, line {error.lineno}: {error.msg}") from error
+    except (Exception, SystemExit) as error:
+        del sys.modules[name]
+        lines, trace = [], error.__traceback__
+        while trace:
+            if trace.tb_frame.f_code.co_filename == str(path):
+                lines.append(trace.tb_lineno)
+            trace = trace.tb_next
+        where = f", line {lines[-1]}" if lines else ""
+        raise RequestError(f"{path.name}{where} raised {type(error).__name__}: {error}") from error
+    return module
