@@ -198,14 +198,15 @@ def verify(claim: Claim, data: xr.Dataset, study: str = "") -> Finding:
 
     Cells that are not in the dataset, or a measurement that fails, make the claim inconclusive and say why.
     """
+    chosen = _select(data, claim.at)
+    nothing = _Judged("inconclusive", (np.nan,) * 3, "", ())
+    if isinstance(chosen, str):
+        return _finding(claim, study, "", nothing._replace(doubts=(chosen,)), nothing)
     try:
-        chosen = data.sel(**claim.at)
         predicted = claim.prediction.words(chosen)
     except Exception as error:  # a prediction is a user's code: one broken claim must not hide the others
-        nothing = _Judged(
-            "inconclusive", (np.nan,) * 3, "", (f"no prediction: {type(error).__name__}: {error}",)
-        )
-        return _finding(claim, study, "", nothing, nothing)
+        why = f"no prediction: {type(error).__name__}: {error}"
+        return _finding(claim, study, "", nothing._replace(doubts=(why,)), nothing)
     return _finding(
         claim, study, predicted, *(_judged(claim, data, c, chosen) for c in (claim.at, claim.control))
     )
@@ -249,13 +250,19 @@ def _judged(claim: Claim, data: xr.Dataset, cells: Mapping[str, Any], chosen: xr
         return _Judged("inconclusive", (np.nan,) * 3, "", (f"cannot compare with the prediction: {error}",))
 
 
+def _select(data: xr.Dataset, cells: Mapping[str, Any]) -> xr.Dataset | str:
+    """Return the dataset at some cells, or one line that says that it has none."""
+    try:
+        return data.sel(**cells)
+    except KeyError:
+        return f"the results hold no cell {', '.join(f'{name}={value}' for name, value in cells.items())}"
+
+
 def _measure(claim: Claim, data: xr.Dataset, cells: Mapping[str, Any]) -> Estimate:
     nothing = Estimate(np.nan, np.nan, np.nan)
-    try:
-        chosen = data.sel(**cells)
-    except KeyError as error:
-        where = ", ".join(f"{name}={value}" for name, value in cells.items())
-        return nothing._replace(doubts=(f"the results hold no cell {where} ({error})",))
+    chosen = _select(data, cells)
+    if isinstance(chosen, str):
+        return nothing._replace(doubts=(chosen,))
     try:
         return claim.measure(chosen)
     except Exception as error:  # as above
@@ -275,12 +282,12 @@ def _compared(prediction: Prediction, estimate: Estimate) -> tuple[Number, Numbe
 def _worst(prediction: Prediction, estimate: Estimate, data: xr.Dataset) -> tuple[float, float, float]:
     """Return value and interval at the point farthest out of, or nearest to the edge of, the band."""
     below, above = prediction.band(data, estimate)
-    value, low, high = np.broadcast_arrays(*_compared(prediction, estimate))
+    value, low, high, below, above = np.broadcast_arrays(*_compared(prediction, estimate), below, above)
     if value.size == 0:
         return np.nan, np.nan, np.nan
-    outside = np.maximum(np.asarray(low) * 0 + below - low, high - above)
+    outside = np.maximum(below - low, high - above)
     if isinstance(prediction, MatchesCurve):
-        outside = outside / np.maximum(np.abs(np.asarray(above) + below) / 2, 1e-300)
+        outside = outside / np.maximum(np.abs(above + below) / 2, 1e-300)
     at = int(np.argmax(np.where(np.isnan(outside), np.inf, outside)))
     return float(value.flat[at]), float(low.flat[at]), float(high.flat[at])
 

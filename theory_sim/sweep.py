@@ -137,9 +137,10 @@ class Sweep:
             raise RequestError(f"{_name(self.simulation)} needs the shape axes {', '.join(missing)}")
         try:
             simulation = self.simulation(**shape)
-        except ValueError as error:
+        except Exception as error:  # a factory is a user's code; ours raise ValueError for bad arguments
             given = ", ".join(f"{name}={value!r}" for name, value in shape.items())
-            raise RequestError(f"{_name(self.simulation)}({given}): {error}") from error
+            kind = "" if isinstance(error, ValueError) else f"{type(error).__name__}: "
+            raise RequestError(f"{_name(self.simulation)}({given}): {kind}{error}") from error
         if not isinstance(simulation, Simulation):
             raise RequestError(f"{_name(self.simulation)} must return a Simulation, got {type(simulation)}")
         for kind, defaults in (("problem", simulation.setting), ("run", simulation.hyper)):

@@ -113,10 +113,14 @@ def build(simulation: Simulation, steps: np.ndarray, sizes: Sizes, devices: list
         free = free_memory(devices[0])
         if needed <= MEMORY_SHARE * free:
             return Program(compiled, arrays, sizes, needed)
-        smaller = halve(sizes, len(devices))
-        if smaller is None:
+        if halve(sizes, len(devices)) is None:
             raise RequestError(f"one run needs {needed / 2**30:.1f} GiB, {free / 2**30:.1f} GiB are free")
-        sizes = smaller
+        # Memory is about proportional to the runs: go straight to a size that should fit.
+        target = sizes.cells * MEMORY_SHARE * free / needed
+        while (smaller := halve(sizes, len(devices))) is not None:
+            sizes = smaller
+            if sizes.cells <= target:
+                break
 
 
 def _compile(

@@ -54,14 +54,14 @@ def choose_sizes(
     rows = np.flatnonzero(wanted.any(axis=1)).size
     longest = max(int(wanted.sum(axis=1).max(initial=0)), 1)
     width = max(64, STATE_BYTES // max(state_bytes, 1)) if platform == "cpu" else MAX_RUNS
-    width = min(width, MAX_RUNS)
+    affordable = int(BLOCK_FLOPS.get(platform, 3e11) / max(run_flops, 1.0))
+    width = min(width, MAX_RUNS, max(64, affordable))
     runs = _even_share(longest, width)
     if devices > 1 and runs >= devices:
         runs = _round_up(runs, devices)
     together = _even_share(rows, max(1, width // runs))
     if devices > 1 and runs % devices:
         together = _round_up(together, devices)
-    affordable = int(BLOCK_FLOPS.get(platform, 3e11) / max(run_flops, 1.0))
     batches = max(1, min(affordable, MAX_RUNS) // (runs * together))
     total = -(-rows // together)
     return Sizes(_even_share(total, batches) * together, runs, together)

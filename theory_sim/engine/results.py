@@ -165,7 +165,7 @@ def _axes(requests: list[dict], shapes: Mapping[str, dict]) -> dict[str, list]:
             for value in [defaults.get(name)] if values is None else values:
                 union.setdefault(_plain(value), value)
         values = list(union.values())
-        ascending = all(a is None or a == sorted(a) for a in asked) if _numeric(values) else False
+        ascending = _numeric(values) and (asked[0] is None or asked[0] == sorted(asked[0]))
         axes[name] = sorted(values) if ascending else values
     return axes
 

@@ -132,7 +132,14 @@ def _prepare(
     if not wanted.any():
         return None
     problems, runs = _filled(problems, simulation.setting), _filled(runs, simulation.hyper)
-    records, conclusions, work = compiler.outputs(simulation, steps)
+    try:
+        records, conclusions, work = compiler.outputs(simulation, steps)
+    except (
+        Exception
+    ) as error:  # a simulation is a user's code: what it raises is their bad input, not our fault
+        reason = str(error).strip().partition("\n")[0]
+        told = f"{name_of(sweep.simulation)} cannot be simulated: {type(error).__name__}: {reason}"
+        raise RequestError(told) from error
     devices = jax.local_devices()
     sizes = choose_sizes(wanted, **work._asdict(), platform=devices[0].platform, devices=len(devices))
     record = {

@@ -78,7 +78,8 @@ class Store:
         """
         for file in self.block_files():
             try:
-                with np.load(file, allow_pickle=False) as block:
+                # A file of our own: numpy leaves one that it opened itself open when it is damaged.
+                with open(file, "rb") as opened, np.load(opened, allow_pickle=False) as block:
                     wanted = [n for n in block.files if not cells_only or not n.startswith("metric/")]
                     yield {name: block[name] for name in wanted}
             except Exception as error:  # zipfile.BadZipFile and zlib.error share no base but Exception

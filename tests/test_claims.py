@@ -1,0 +1,133 @@
+import numpy as np
+import pytest
+import xarray as xr
+
+from theory_sim import (
+    AtLeast,
+    AtMost,
+    Claim,
+    Equals,
+    Estimate,
+    MatchesCurve,
+    Ordering,
+    RequestError,
+    bootstrap,
+    judge,
+    verify,
+)
+
+NONE = xr.Dataset()
+
+
+@pytest.mark.parametrize(
+    ("prediction", "interval", "verdict"),
+    [
+        (Equals(1.0, 0.1), (1.0, 0.95, 1.05), "agrees"),
+        (Equals(1.0, 0.1), (1.05, 0.95, 1.15), "inconclusive"),
+        (Equals(1.0, 0.1), (1.3, 1.2, 1.4), "disagrees"),
+        (AtMost(2.0), (1.0, 0.5, 1.9), "agrees"),
+        (AtMost(2.0), (1.9, 1.5, 2.1), "inconclusive"),
+        (AtMost(2.0), (3.0, 2.1, 3.5), "disagrees"),
+        (AtLeast(2.0), (3.0, 2.1, 3.5), "agrees"),
+        (AtLeast(2.0), (1.0, 0.5, 1.9), "disagrees"),
+        (AtLeast(lambda data: 2.0), (2.0, 1.9, 2.1), "inconclusive"),
+        (Equals(1.0, 0.1), (np.nan, np.nan, np.nan), "inconclusive"),
+        (Equals(1.0, 0.1), (1.0, -np.inf, np.inf), "inconclusive"),
+    ],
+)
+def test_the_verdict_follows_from_the_interval_alone(prediction, interval, verdict):
+    assert judge(prediction, Estimate(*interval), NONE) == verdict
+
+
+def curve(factor):
+    x = np.array([1.0, 2.0, 4.0])
+    return Estimate(factor / x, factor / x * 0.99, factor / x * 1.01)
+
+
+def test_a_curve_must_match_at_every_point():
+    predicted = MatchesCurve(lambda data: 1 / np.array([1.0, 2.0, 4.0]), 0.05)
+    assert judge(predicted, curve(1.02), NONE) == "agrees"
+    assert judge(predicted, curve(1.2), NONE) == "disagrees"
+    assert judge(predicted, curve(np.array([1.0, 1.0, 1.5])), NONE) == "disagrees"
+    assert judge(predicted, curve(1.05), NONE) == "inconclusive"
+
+
+def test_an_ordering_needs_intervals_apart():
+    def estimate(*values, half=0.1):
+        return Estimate(np.array(values), np.array(values) - half, np.array(values) + half)
+
+    assert judge(Ordering("increasing"), estimate(1, 2, 3), NONE) == "agrees"
+    assert judge(Ordering("decreasing"), estimate(3, 2, 1), NONE) == "agrees"
+    assert judge(Ordering("increasing"), estimate(1, 3, 2), NONE) == "disagrees"
+    assert judge(Ordering("increasing"), estimate(1, 1.1, 2), NONE) == "inconclusive"
+
+
+def test_a_doubted_estimate_can_refute_but_not_confirm():
+    doubted = Estimate(1.0, 0.99, 1.01, doubts=("short window",))
+    assert judge(Equals(1.0, 0.1), doubted, NONE) == "inconclusive"
+    assert judge(Equals(2.0, 0.1), doubted, NONE) == "disagrees"
+
+
+def data():
+    values = np.stack([np.full(5, 1.0), np.full(5, 2.0), np.full(5, np.nan)]) + np.linspace(0, 0.01, 5)
+    return xr.Dataset({"x": (("kind", "run_seed"), values)}, {"kind": ["law", "other", "lost"]})
+
+
+def claim(**changes):
+    parts = {
+        "ids": ("T-1",),
+        "statement": "x is one",
+        "source": "nowhere",
+        "label": "unconfirmed",
+        "measure": lambda chosen: bootstrap(chosen["x"].to_numpy()),
+        "prediction": Equals(1.0, 0.1),
+        "at": {"kind": "law"},
+        "control": {"kind": "other"},
+        "control_reason": "x is two there",
+    }
+    return Claim(**{**parts, **changes})
+
+
+def test_a_claim_agrees_and_its_control_is_rejected():
+    finding = verify(claim(), data(), "study")
+    assert (finding.verdict, finding.control) == ("agrees", "rejected")
+    assert finding.good
+    assert finding.record()["ids"] == ["T-1"]
+    assert finding.control_measured == pytest.approx(2.005)
+
+
+def test_a_control_that_passes_breaks_the_claim():
+    finding = verify(claim(control={"kind": "law"}), data())
+    assert (finding.verdict, finding.control) == ("agrees", "passed")
+    assert not finding.good
+
+
+def test_a_control_that_cannot_be_measured_is_not_rejected():
+    finding = verify(claim(control={"kind": "lost"}), data())
+    assert finding.control == "passed"
+    assert finding.doubts == ("control: 5 of 5 runs are not finite",)
+
+
+def test_missing_cells_and_failing_measurements_are_reported_not_raised():
+    missing = verify(claim(at={"kind": "absent"}), data())
+    assert missing.verdict == "inconclusive"
+    assert "absent" in missing.doubts[0]
+    failing = verify(claim(measure=lambda chosen: 1 / 0), data())
+    assert failing.verdict == "inconclusive"
+    assert "ZeroDivisionError" in failing.doubts[0]
+    assert failing.record()["measured"] is None
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"ids": ()}, "at least one id"),
+        ({"label": "guess"}, "label must be one of"),
+        ({"label": "derived"}, "needs its derivation"),
+        ({"control": {}}, "needs a control"),
+        ({"prediction": Ordering("up")}, "increasing"),
+    ],
+)
+def test_an_incomplete_claim_is_refused(changes, message):
+    with pytest.raises(RequestError, match=message):
+        claim(**changes)

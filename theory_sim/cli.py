@@ -1,0 +1,385 @@
+"""The command `theory-sim`: list, run, plot, verify, show, reproduce, export, bench, info.
+
+Exit status: 0 when all that was asked for is done; 1 when `verify` finds a claim that disagrees or a control
+that passes; 2 when the request cannot be carried out; 130 when interrupted.
+"""
+
+import json
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any
+
+import jax
+import jaxlib
+import typer
+import xarray as xr
+from rich.table import Table
+
+from theory_sim import plotting, report
+from theory_sim.claims import Finding, verify
+from theory_sim.engine.provenance import provenance
+from theory_sim.engine.results import export, open_results
+from theory_sim.engine.run import Summary, run
+from theory_sim.errors import RequestError, StoreError, unknown
+from theory_sim.progress import showing
+from theory_sim.simulation import Status
+from theory_sim.study import Study, find_studies, load_study
+
+app = typer.Typer(
+    name="theory-sim",
+    help="Simulate what theorems speak of, measure what they bound, and judge the claims.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    add_completion=False,
+)
+
+StudyArgument = Annotated[str, typer.Argument(metavar="STUDY", help="a study's name in sweeps/, or its file")]
+Out = Annotated[Path, typer.Option("--out", help="folder of the results; a study's are in OUT/STUDY")]
+Figures = Annotated[Path, typer.Option("--figures", help="folder that figures are written to")]
+Preset = Annotated[
+    str | None, typer.Option("--preset", help="smoke, quick, paper, or one of the study's own")
+]
+Json = Annotated[bool, typer.Option("--json", help="print records for programs")]
+
+
+@app.command("list")
+def list_studies() -> None:
+    """List the studies in sweeps/: presets, cells, claims.
+
+    Example: theory-sim list
+    """
+    table = Table(
+        "study", "presets (cells)", "claims", "about", box=None, pad_edge=False, header_style="bold"
+    )
+    for name in find_studies(Path("sweeps")):
+        study = load_study(name)
+        presets = ", ".join(f"{p} ({study.sweep.with_preset(p).cells})" for p in study.sweep.presets)
+        ids = dict.fromkeys(claim.ids[0] for claim in study.claims)
+        table.add_row(name, presets or f"as written ({study.sweep.cells})", " ".join(ids), study.summary)
+    if not table.row_count:
+        raise RequestError("there are no studies here: no .py files in the folder sweeps")
+    report.console().print(table)
+
+
+@app.command("run")
+def run_study(
+    study: StudyArgument,
+    preset: Preset = None,
+    changes: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="AXIS=V1,V2", help="replace or add an axis; repeatable"),
+    ] = None,
+    seeds: Annotated[int | None, typer.Option("--seeds", help="number of run seeds")] = None,
+    out: Out = Path("results"),
+    precision: Annotated[str | None, typer.Option("--precision", help="float64 or float32")] = None,
+    shard: Annotated[
+        str, typer.Option("--shard", metavar="I/N", help="compute part I of N, I from 0")
+    ] = "0/1",
+    cluster: Annotated[
+        str | None, typer.Option("--cluster", metavar="ADDRESS", help="a Dask scheduler")
+    ] = None,
+    fresh: Annotated[bool, typer.Option("--fresh", help="remove the study's results first")] = False,
+) -> None:
+    """Compute the missing cells of a study into OUT/STUDY. Run again to resume or, with new values, to extend.
+
+    Example: theory-sim run sensing_symmetric_rate --preset smoke --set step_size=0.05,0.1 --out /tmp/results
+    """
+    loaded = load_study(study)
+    sweep = loaded.sweep.with_preset(preset or _usual_preset(loaded))
+    sweep = sweep.override(dict(map(_parse_change, changes or [])))
+    if seeds is not None:
+        sweep = sweep.override({"run_seeds": seeds})
+    loaded = loaded._replace(sweep=sweep)
+    with _executor(cluster) as executor:
+        summary = _compute(
+            loaded, out, precision=precision, shard=_parse_shard(shard), executor=executor, fresh=fresh
+        )
+    _tell(summary, loaded)
+
+
+@app.command("plot")
+def plot_study(
+    study: StudyArgument, out: Out = Path("results"), figures: Figures = Path("figures/out")
+) -> None:
+    """Draw a study's results as PDF and PNG. A study without a figure of its own gets a plain one.
+
+    Example: theory-sim plot sensing_symmetric_rate
+    """
+    loaded = load_study(study)
+    for path in _draw(loaded, open_results(out / loaded.name), figures):
+        print(path)
+
+
+@app.command("verify")
+def verify_studies(
+    studies: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[STUDY]...", help="studies; all that have results unless given"),
+    ] = None,
+    out: Out = Path("results"),
+    as_json: Json = False,
+    markdown: Annotated[bool, typer.Option("--markdown", help="print a Markdown table")] = False,
+) -> None:
+    """Measure the claims on the results and judge them. Exits 1 if a claim disagrees or a control passes.
+
+    Example: theory-sim verify sensing_symmetric_rate --json
+    """
+    names = studies or [name for name in find_studies(Path("sweeps")) if (out / name).is_dir()]
+    if not names:
+        raise RequestError(f"there is nothing to verify in {out}: run a study first")
+    findings = [f for name in names for f in _findings(load_study(name), out)]
+    if as_json:
+        print(json.dumps([finding.record() for finding in findings], indent=1))
+    elif markdown:
+        print(report.ledger_markdown(findings), end="")
+    else:
+        _print_ledger(findings)
+    if not all(finding.good for finding in findings):
+        raise typer.Exit(1)
+
+
+@app.command("show")
+def show_claim(
+    claim: Annotated[str, typer.Argument(metavar="CLAIM", help="the id of a claim, for instance SE-1.1")],
+    study: Annotated[str | None, typer.Option("--study", help="the study's file, if not in sweeps/")] = None,
+    out: Out = Path("results"),
+) -> None:
+    """Explain a claim: statement, source, derivation, tolerance, control, and its latest verdict.
+
+    Example: theory-sim show SE-1.1
+    """
+    loaded = [load_study(name) for name in ([study] if study else find_studies(Path("sweeps")))]
+    ids = {name for each in loaded for c in each.claims for name in c.ids}
+    if claim not in ids:
+        raise unknown("claim", claim, ids)
+    texts = []
+    for each in loaded:
+        data = open_results(out / each.name) if (out / each.name).is_dir() else None
+        for c in each.claims:
+            if claim in c.ids:
+                finding = verify(c, data, each.name) if data is not None else None
+                texts.append(f"{report.explain(c, finding)}\nstudy       {each.name}")
+    print("\n\n".join(texts))
+
+
+@app.command("reproduce")
+def reproduce(
+    preset: Preset = "quick",
+    out: Out = Path("results"),
+    figures: Figures = Path("figures/out"),
+    paper: Annotated[Path, typer.Option("--paper", help="folder of the generated parts of the paper")] = Path(
+        "paper/generated"
+    ),
+    fresh: Annotated[bool, typer.Option("--fresh", help="remove all studies' results first")] = False,
+) -> None:
+    """Run, draw and judge every study in sweeps/, write the paper's numbers, and print the ledger.
+
+    Example: theory-sim reproduce --preset smoke
+    """
+    names = list(find_studies(Path("sweeps")))
+    if not names:
+        raise RequestError("there are no studies here: no .py files in the folder sweeps")
+    findings: list[Finding] = []
+    drawn: list[Path] = []
+    for name in names:
+        study = load_study(name)
+        if preset in study.sweep.presets:
+            study = study._replace(sweep=study.sweep.with_preset(preset))
+        elif study.sweep.presets:
+            raise unknown(f"preset of {name}", preset, study.sweep.presets)
+        _tell(_compute(study, out, fresh=fresh), study)
+        drawn += _draw(study, open_results(out / name), figures)
+        findings += _findings(study, out)
+    written = report.write_generated(findings, [path for path in drawn if path.suffix == ".pdf"], paper)
+    print(f"{len(drawn)} figures in {figures}, {len(written)} files in {paper}\n")
+    _print_ledger(findings)
+
+
+@app.command("export")
+def export_results(
+    study: StudyArgument,
+    target: Annotated[
+        Path, typer.Argument(metavar="TARGET", help="file that ends in .zarr, .nc or .parquet")
+    ],
+    out: Out = Path("results"),
+    kind: Annotated[str | None, typer.Option("--format", help="zarr, netcdf or parquet")] = None,
+) -> None:
+    """Write a study's results as Zarr, NetCDF or Parquet.
+
+    Example: theory-sim export sensing_symmetric_rate rates.nc
+    """
+    name = Path(study).stem
+    print(export(out / name, target, kind))
+
+
+@app.command("bench")
+def bench_command(
+    as_json: Json = False,
+    only: Annotated[
+        str | None, typer.Option("--only", metavar="TEXT", help="kernels whose name holds it")
+    ] = None,
+) -> None:
+    """Measure the machine's peaks and each kernel's speed, its limit, and the ratio to plain loops.
+
+    Example: theory-sim bench --only sensing
+    """
+    from theory_sim.bench import bench
+
+    with jax.enable_x64(True):
+        bench(as_json=as_json, only=only)
+
+
+@app.command("info")
+def info(as_json: Json = False) -> None:
+    """Tell the versions, devices, precision and compilation cache in use.
+
+    Example: theory-sim info
+    """
+    facts: dict[str, Any] = provenance("float32" if jax.default_backend() == "tpu" else "float64")
+    facts["compilation_cache"] = _cache_folder()
+    if as_json:
+        print(json.dumps(facts, indent=1))
+    else:
+        print("\n".join(f"{name:<18}{value}" for name, value in facts.items()))
+
+
+def main() -> None:
+    """Run the command; a request that cannot be carried out ends in one line and exit status 2."""
+    cache = (
+        Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache"))
+        / "theory_sim"
+        / f"jaxlib-{jaxlib.__version__}"
+    )
+    if not jax.config.jax_compilation_cache_dir:
+        jax.config.update("jax_compilation_cache_dir", str(cache))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+    jax.config.update("jax_persistent_cache_min_entry_size_bytes", 0)
+    try:
+        app()
+    except RequestError as error:
+        print(f"theory-sim: {error}", file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        print("theory-sim: interrupted; finished blocks are kept, run again to go on", file=sys.stderr)
+        sys.exit(130)
+
+
+def _cache_folder() -> str | None:
+    return getattr(jax.config, "jax_compilation_cache_dir", None)
+
+
+def _usual_preset(study: Study) -> str | None:
+    return "quick" if "quick" in study.sweep.presets else None
+
+
+def _compute(study: Study, out: Path, **options: Any) -> Summary:
+    with showing(study.name) as show:
+        return run(study.sweep, out / study.name, name=study.name, study=study.path, report=show, **options)
+
+
+def _tell(summary: Summary, study: Study) -> None:
+    """Say what a run did, and name the cells that did not end well."""
+    done = f"{summary.computed} runs computed in {summary.seconds:.1f} s"
+    print(
+        f"{study.name}: {done}, {summary.found} were there, {summary.cells} in all; results in {summary.path}"
+    )
+    for status, count in summary.statuses.items():
+        if status is not Status.FINISHED:
+            print(f"  {count} runs {status.name.lower().replace('_', ' ')}: {status.meaning}")
+            for cell in _cells_with(open_results(summary.path), status, 5):
+                print(f"    {cell}")
+
+
+def _cells_with(data: xr.Dataset, status: Status, most: int) -> Iterator[str]:
+    bad = (data["status"] == status).to_numpy().nonzero()
+    for place in list(zip(*bad, strict=True))[:most]:
+        at = dict(zip(data["status"].dims, place, strict=True))
+        cell = ", ".join(
+            f"{name}={data[name].to_numpy()[i]}" for name, i in at.items() if data.sizes[name] > 1
+        )
+        step = int(data["diverged_at"].isel(at))
+        yield f"{cell or 'the only cell'}" + (f" at step {step}" if step >= 0 else "")
+
+
+def _draw(study: Study, data: xr.Dataset, folder: Path) -> list[Path]:
+    try:
+        with plotting.style():
+            figure = (study.draw or plotting.default_figure)(data)
+    except (KeyError, IndexError) as error:
+        raise RequestError(f"{study.name}: its figure needs what the results lack: {error}") from error
+    keys = ("study", "theory_sim", "git_commit", "git_dirty", "computation", "precision", "root_seed")
+    try:
+        return plotting.save(figure, folder / study.name, {key: str(data.attrs[key]) for key in keys})
+    except OSError as error:
+        raise RequestError(f"cannot write the figure to {folder}: {error.strerror or error}") from error
+
+
+def _findings(study: Study, out: Path) -> list[Finding]:
+    data = open_results(out / study.name)
+    return [verify(claim, data, study.name) for claim in study.claims]
+
+
+def _print_ledger(findings: Sequence[Finding]) -> None:
+    terminal = report.console()
+    if not findings:
+        print("no claims: the study declares none")
+        return
+    terminal.print(report.ledger_table(findings))
+    for note in report.ledger_notes(findings):
+        terminal.print(f"  {note}", markup=False, highlight=False)
+    terminal.print(report.ledger_summary(findings), highlight=False)
+
+
+def _parse_change(text: str) -> tuple[str, list[Any] | int]:
+    name, equals, values = text.partition("=")
+    if not equals or not name:
+        raise RequestError(f"--set takes AXIS=V1,V2, got {text!r}")
+    parsed = [_parse_value(value.strip()) for value in values.split(",") if value.strip()]
+    if name in ("steps", "problem_seeds", "run_seeds", "root_seed"):
+        if len(parsed) != 1:
+            raise RequestError(f"{name} takes one whole number, got {values!r}")
+        return name, parsed[0]
+    return name, parsed
+
+
+def _parse_value(text: str) -> Any:
+    words = {"none": None, "true": True, "false": False}
+    if text.lower() in words:
+        return words[text.lower()]
+    for kind in (int, float):
+        try:
+            return kind(text)
+        except ValueError:
+            continue
+    return text
+
+
+def _parse_shard(text: str) -> tuple[int, int]:
+    index, slash, count = text.partition("/")
+    if not slash or not index.isdigit() or not count.isdigit():
+        raise RequestError(f"--shard takes I/N, for instance 0/4, got {text!r}")
+    return int(index), int(count)
+
+
+@contextmanager
+def _executor(address: str | None) -> Iterator[Any]:
+    if address is None:
+        yield None
+        return
+    try:
+        from distributed import Client
+    except ImportError as error:
+        raise RequestError("--cluster needs Dask: pip install 'theory_sim[cluster]'") from error
+    try:
+        client = Client(address, timeout=10)
+    except (OSError, ValueError, TimeoutError) as error:
+        raise RequestError(f"no Dask scheduler answers at {address}: {error}") from error
+    with client:
+        yield client.get_executor()
+
+
+__all__ = ["StoreError", "app", "main"]

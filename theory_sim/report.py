@@ -1,0 +1,176 @@
+"""The ledger: every claim with its prediction, measurement, verdict and control, for people, programs and papers."""
+
+import os
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import numpy as np
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from theory_sim.claims import Claim, Finding
+
+COLOURS = {
+    "agrees": "green",
+    "disagrees": "red",
+    "inconclusive": "yellow",
+    "rejected": "green",
+    "passed": "red",
+}
+
+
+def console(*, stderr: bool = False) -> Console:
+    """Return a terminal that is wide enough for the ledger when nobody tells how wide it is."""
+    told = Console(stderr=stderr)
+    return (
+        told
+        if told.is_terminal or "COLUMNS" in os.environ
+        else Console(stderr=stderr, width=150, soft_wrap=True)
+    )
+
+
+def ledger_table(findings: Sequence[Finding]) -> Table:
+    """Return the ledger as a table for the terminal, one line a claim."""
+    table = Table(box=None, pad_edge=False, header_style="bold", show_edge=False)
+    for heading, options in (
+        ("claim", {"no_wrap": True}),
+        ("source", {"no_wrap": True, "overflow": "ellipsis", "ratio": 2}),
+        ("label", {"no_wrap": True}),
+        ("predicted", {"no_wrap": True}),
+        ("measured [95% interval]", {"no_wrap": True}),
+        ("verdict", {"no_wrap": True}),
+        ("control", {"no_wrap": True}),
+    ):
+        table.add_column(heading, **options)
+    for finding in findings:
+        table.add_row(
+            escape(", ".join(finding.ids)),
+            escape(finding.source),
+            finding.label,
+            escape(finding.predicted or "-"),
+            escape(measured_words(finding)),
+            _coloured(finding.verdict),
+            f"{_coloured(finding.control)} {escape(f'({number(finding.control_measured)})')}",
+        )
+    return table
+
+
+def ledger_notes(findings: Sequence[Finding]) -> list[str]:
+    """Return one line for each doubt, for what the table's cells cannot hold."""
+    return [f"{finding.ids[0]}: {doubt}" for finding in findings for doubt in finding.doubts]
+
+
+def ledger_summary(findings: Sequence[Finding]) -> str:
+    """Return how many claims agree, disagree and stay open, and how many controls were rejected."""
+    counts = {
+        word: sum(f.verdict == word for f in findings) for word in ("agrees", "disagrees", "inconclusive")
+    }
+    rejected = sum(finding.control == "rejected" for finding in findings)
+    verdicts = ", ".join(f"{count} {word}" for word, count in counts.items() if count)
+    return f"{len(findings)} claims: {verdicts or 'none'}; {rejected} of {len(findings)} controls rejected"
+
+
+def ledger_markdown(findings: Sequence[Finding]) -> str:
+    """Return the ledger as a Markdown table."""
+    rows = ["| claim | statement | source | predicted | measured [95% interval] | verdict | control |"]
+    rows.append("| --- | --- | --- | --- | --- | --- | --- |")
+    for f in findings:
+        cells = (
+            ", ".join(f.ids), f.claim, f"{f.source} ({f.label})", f.predicted or "-", measured_words(f), f.verdict,
+            f"{f.control} ({number(f.control_measured)})",
+        )  # fmt: skip
+        rows.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
+    return "\n".join(rows) + "\n"
+
+
+def explain(claim: Claim, finding: Finding | None) -> str:
+    """Return all that a claim says of itself, with its latest verdict."""
+    lines = [f"{', '.join(claim.ids)}: {claim.statement}", ""]
+    lines.append(f"source      {claim.source}")
+    lines.append(f"label       {claim.label}")
+    for title, text in (
+        ("derivation", claim.derivation),
+        ("tolerance", claim.tolerance_reason),
+        ("control", claim.control_reason),
+    ):
+        # The first line stands beside its title, the others below it.
+        indented = text.replace("\n", "\n" + " " * 12)
+        lines += [f"{title:<12}{indented}"] if text else []
+    if finding is None:
+        return "\n".join([*lines, "verdict     not measured yet: no results"])
+    lines.append(f"predicted   {finding.predicted or '-'}")
+    lines.append(f"measured    {measured_words(finding)}")
+    lines += [f"window      {finding.window}"] if finding.window else []
+    lines.append(f"verdict     {finding.verdict}")
+    lines.append(f"            control {finding.control} (measured {number(finding.control_measured)} there)")
+    return "\n".join([*lines, *(f"doubt       {doubt}" for doubt in finding.doubts)])
+
+
+def write_generated(findings: Sequence[Finding], figures: Iterable[Path], folder: Path) -> list[Path]:
+    r"""Write what the paper includes: `ledger.tex`, `numbers.tex` and `figures.tex`, and the ledger as Markdown.
+
+    `numbers.tex` defines `\predicted`, `\measured`, `\verdict` and `\control`, each taking a claim's id; a
+    second claim with the same id has `b` appended, a third `c`.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    numbers = [rf"\newcommand{{\{name}}}[1]{{\csname claim@#1@{name}\endcsname}}" for name in _FIELDS]
+    rows, seen = [], dict[str, int]()
+    for finding in findings:
+        first = finding.ids[0]
+        seen[first] = seen.get(first, 0) + 1
+        key = first if seen[first] == 1 else f"{first}{'abcdefghijklmnopqrstuvwxyz'[seen[first] - 1]}"
+        values = (finding.predicted, measured_words(finding), finding.verdict, finding.control)
+        for name, value in zip(_FIELDS, values, strict=True):
+            numbers.append(rf"\expandafter\def\csname claim@{key}@{name}\endcsname{{{_tex(value)}}}")
+        rows.append(" & ".join(_tex(x) for x in (key, finding.claim, *values)) + r" \\")
+    included = []
+    for figure in sorted(figures):
+        path = os.path.relpath(figure, folder.parent)
+        included.append(rf"\expandafter\def\csname figure@{figure.stem}\endcsname{{{Path(path).as_posix()}}}")
+    files = {
+        "numbers.tex": "\n".join(numbers),
+        "ledger.tex": "\n".join(rows),
+        "figures.tex": "\n".join(included),
+        "ledger.md": ledger_markdown(findings),
+    }
+    for name, text in files.items():
+        temporary = folder / f".{name}.tmp"
+        temporary.write_text(text + "\n")
+        os.replace(temporary, folder / name)
+    return [folder / name for name in files]
+
+
+def measured_words(finding: Finding) -> str:
+    """Return the measurement and its interval in a few characters."""
+    if np.isnan(finding.measured):
+        return "-"
+    return f"{number(finding.measured)} [{number(finding.low)}, {number(finding.high)}]"
+
+
+def number(value: float) -> str:
+    """Return a number with four significant digits, `-` when there is none."""
+    return "-" if np.isnan(value) else f"{value:.4g}"
+
+
+_FIELDS = ("predicted", "measured", "verdict", "control")
+
+
+def _coloured(word: str) -> str:
+    return f"[{COLOURS[word]}]{word}[/]"
+
+
+def _tex(text: str) -> str:
+    return "".join(_TEX.get(character, character) for character in text)
+
+
+_TEX = {character: "\\" + character for character in "_%&#${}"} | {
+    "\\": r"\textbackslash{}",
+    "^": r"\^{}",
+    "~": r"$\sim$",
+    "<": r"$<$",
+    ">": r"$>$",
+    "±": r"$\pm$",
+    "≤": r"$\le$",
+    "≥": r"$\ge$",
+}
