@@ -328,7 +328,7 @@ def _print_ledger(findings: Sequence[Finding]) -> None:
     if not findings:
         print("no claims: the study declares none")
         return
-    terminal.print(report.ledger_table(findings))
+    terminal.print(report.ledger_table(findings, terminal.width))
     for note in report.ledger_notes(findings):
         terminal.print(f"  {note}", markup=False, highlight=False)
     terminal.print(report.ledger_summary(findings), highlight=False)

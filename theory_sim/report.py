@@ -30,29 +30,40 @@ def console(*, stderr: bool = False) -> Console:
     )
 
 
-def ledger_table(findings: Sequence[Finding]) -> Table:
-    """Return the ledger as a table for the terminal, one line a claim."""
-    table = Table(box=None, pad_edge=False, header_style="bold", show_edge=False)
-    for heading, options in (
-        ("claim", {"no_wrap": True}),
-        ("source", {"no_wrap": True, "overflow": "ellipsis", "ratio": 2}),
-        ("label", {"no_wrap": True}),
-        ("predicted", {"no_wrap": True}),
-        ("measured [95% interval]", {"no_wrap": True}),
-        ("verdict", {"no_wrap": True}),
-        ("control", {"no_wrap": True}),
-    ):
-        table.add_column(heading, **options)
-    for finding in findings:
-        table.add_row(
-            escape(", ".join(finding.ids)),
-            escape(finding.source),
+def ledger_table(findings: Sequence[Finding], width: int = 150) -> Table:
+    """Return the ledger as a table for the terminal: one line a claim, the source cut to the width that is left."""
+    rows = [
+        (
+            ", ".join(finding.ids),
+            finding.source,
             finding.label,
-            escape(finding.predicted or "-"),
-            escape(measured_words(finding)),
-            _coloured(finding.verdict),
-            f"{_coloured(finding.control)} {escape(f'({number(finding.control_measured)})')}",
+            finding.predicted or "-",
+            measured_words(finding),
+            finding.verdict,
+            f"{finding.control} ({number(finding.control_measured)})",
         )
+        for finding in findings
+    ]
+    headings = (
+        "claim",
+        "source",
+        "label",
+        "predicted",
+        "measured [95% interval]",
+        "verdict",
+        "control (measured)",
+    )
+    widths = [max(len(cell) for cell in column) for column in zip(headings, *rows, strict=True)]
+    left = width - sum(widths[:1] + widths[2:]) - len(headings)
+    table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0), header_style="bold")
+    for heading, needed in zip(headings, widths, strict=True):
+        cut = min(needed, max(left, 12)) if heading == "source" else needed
+        table.add_column(heading, no_wrap=True, overflow="ellipsis", width=cut)
+    for row in rows:
+        cells = [escape(cell) for cell in row]
+        cells[5] = f"[{COLOURS[row[5]]}]{cells[5]}[/]"
+        cells[6] = f"[{COLOURS[row[6].partition(' ')[0]]}]{cells[6]}[/]"
+        table.add_row(*cells)
     return table
 
 
@@ -154,10 +165,6 @@ def number(value: float) -> str:
 
 
 _FIELDS = ("predicted", "measured", "verdict", "control")
-
-
-def _coloured(word: str) -> str:
-    return f"[{COLOURS[word]}]{word}[/]"
 
 
 def _tex(text: str) -> str:

@@ -1,0 +1,151 @@
+"""The measurement operator: packing, adjointness, isotropy, and its rule for batches."""
+
+from itertools import product
+
+import hypothesis.strategies as st
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given
+
+from theory_sim.sensing import adjoint, gaussian, measure, packed_size, unvech, vech
+
+SEEDS = st.integers(0, 2**31 - 1)
+SHAPES = st.sampled_from([(1, 3), (2, 1), (5, 7), (8, 40)])
+
+
+def symmetric(seed, *shape):
+    matrix = np.random.default_rng(seed).normal(size=shape)
+    return matrix + np.swapaxes(matrix, -1, -2)
+
+
+def dense_matrices(operator):
+    """The matrices A_i, `[m, n, n]`, unpacked entry by entry."""
+    packed = np.asarray(operator.matrix)
+    dim = int(np.sqrt(2 * packed.shape[1]))
+    matrices = np.zeros((len(packed), dim, dim))
+    entries = [(i, i) for i in range(dim)] + [(i, j) for i in range(dim) for j in range(i + 1, dim)]
+    for place, (i, j) in enumerate(entries):
+        scale = 1.0 if i == j else np.sqrt(0.5)
+        matrices[:, i, j] = matrices[:, j, i] = packed[:, place] * scale
+    return matrices
+
+
+@given(SEEDS, st.sampled_from([1, 2, 5, 20]))
+def test_packing_is_an_isometry_and_unpacking_its_inverse(seed, dim):
+    first, second = symmetric(seed, 2, dim, dim)
+    assert vech(jnp.asarray(first)).shape == (packed_size(dim),)
+    np.testing.assert_allclose(vech(jnp.asarray(first)) @ vech(jnp.asarray(second)), np.sum(first * second))
+    np.testing.assert_allclose(unvech(vech(jnp.asarray(first))), first, rtol=1e-14)
+
+
+@given(SEEDS, SHAPES)
+def test_packed_products_equal_dense_ones(seed, shape):
+    dim, measurements = shape
+    operator = gaussian(jax.random.key(seed), dim=dim, measurements=measurements)
+    matrices, matrix = dense_matrices(operator), symmetric(seed, dim, dim)
+    vector = np.random.default_rng(seed).normal(size=measurements)
+    np.testing.assert_allclose(
+        measure(operator, jnp.asarray(matrix)), np.einsum("mij,ij->m", matrices, matrix), atol=1e-13
+    )
+    np.testing.assert_allclose(
+        adjoint(operator, jnp.asarray(vector)), np.einsum("m,mij->ij", vector, matrices), atol=1e-13
+    )
+
+
+@given(SEEDS, SHAPES)
+def test_adjoint_identity(seed, shape):
+    dim, measurements = shape
+    operator = gaussian(jax.random.key(seed), dim=dim, measurements=measurements)
+    matrix = jnp.asarray(symmetric(seed, dim, dim))
+    vector = jax.random.normal(jax.random.key(seed + 1), (measurements,))
+    left = jnp.vdot(measure(operator, matrix), vector)
+    np.testing.assert_allclose(left, jnp.vdot(matrix, adjoint(operator, vector)), rtol=1e-10, atol=1e-12)
+
+
+def test_normal_operator_is_the_identity_in_expectation():
+    matrix = jnp.asarray(symmetric(0, 4, 4))
+
+    def normal(key):
+        operator = gaussian(key, dim=4, measurements=3)
+        return adjoint(operator, measure(operator, matrix))
+
+    draws = np.asarray(jax.vmap(normal)(jax.random.split(jax.random.key(1), 4000)))
+    scores = (draws.mean(0) - matrix) / (draws.std(0) / np.sqrt(len(draws)))
+    # Ten independent entries: |z| > 4.5 has probability 7e-5 if the mean is right.
+    assert np.abs(scores).max() < 4.5
+
+
+def test_dense_entries_have_the_variances_of_the_symmetric_convention():
+    draws = dense_matrices(gaussian(jax.random.key(0), dim=3, measurements=20_000)) * np.sqrt(20_000)
+    assert draws[:, 0, 0].var() == pytest.approx(1.0, abs=5 * np.sqrt(2 / 20_000))
+    assert draws[:, 0, 1].var() == pytest.approx(0.5, abs=5 * 0.5 * np.sqrt(2 / 20_000))
+
+
+def test_population_operator_measures_a_matrix_as_itself():
+    matrix = jnp.asarray(symmetric(0, 3, 3))
+    assert measure(None, matrix) is matrix
+    assert adjoint(None, matrix) is matrix
+
+
+@pytest.mark.parametrize("axes", [(0, None), (None, 0), (0, 0)], ids=str)
+@pytest.mark.parametrize("function", [measure, adjoint])
+def test_every_batch_equals_a_loop(function, axes):
+    given = batch_of(function, (3,))
+
+    def part(x, axis, i):
+        return jax.tree.map(lambda leaf: leaf[i if axis == 0 else 0], x)
+
+    whole = map(part, given, axes, [slice(None)] * 2)
+    batched = jax.jit(jax.vmap(function, axes))(*whole)
+    for i in range(3):
+        np.testing.assert_allclose(batched[i], function(*map(part, given, axes, [i] * 2)), atol=1e-13)
+
+
+@pytest.mark.parametrize("function", [measure, adjoint])
+@pytest.mark.parametrize("axes", list(product([(0, None), (None, 0), (0, 0)], repeat=2)), ids=str)
+def test_nested_batches_equal_a_loop(function, axes):
+    outer, inner = axes
+    operators, arguments = batch_of(function, (2, 3))
+
+    def part(tree, which, i, j):
+        """Element (i, j), where the axes that are not mapped have element 0 alone."""
+        return jax.tree.map(lambda x: x[i if outer[which] == 0 else 0, j if inner[which] == 0 else 0], tree)
+
+    whole = slice(None)
+    given = part(operators, 0, whole, whole), part(arguments, 1, whole, whole)
+    batched = jax.vmap(jax.vmap(function, inner), outer)(*given)
+    for i, j in product(range(2), range(3)):
+        alone = function(part(operators, 0, i, j), part(arguments, 1, i, j))
+        np.testing.assert_allclose(batched[i, j], alone, atol=1e-13)
+
+
+def test_forward_derivative_of_a_batch_is_the_linear_map_itself():
+    operator = gaussian(jax.random.key(0), dim=4, measurements=6)
+    matrices = jnp.asarray(symmetric(0, 3, 4, 4))
+    many = jax.vmap(lambda matrix: measure(operator, matrix))
+    _, derivative = jax.jvp(many, (matrices,), (matrices,))
+    np.testing.assert_allclose(derivative, many(matrices), atol=1e-13)
+
+
+@pytest.mark.parametrize(("dim", "measurements", "name"), [(0, 3, "dim"), (3, 0, "measurements")])
+def test_sizes_below_one_are_refused(dim, measurements, name):
+    with pytest.raises(ValueError, match=f"{name} must be at least 1, got 0"):
+        gaussian(jax.random.key(0), dim=dim, measurements=measurements)
+
+
+def batch_of(function, sizes):
+    """Operators and arguments for them, with leading axes of these sizes."""
+    operator_keys, argument_keys = (jax.random.split(jax.random.key(seed), sizes) for seed in (0, 1))
+
+    def draw_operator(key):
+        return gaussian(key, dim=4, measurements=6)
+
+    def draw_argument(key):
+        square = jax.random.normal(key, (4, 4))
+        return jax.random.normal(key, (6,)) if function is adjoint else square + square.T
+
+    for _ in sizes:
+        draw_operator, draw_argument = jax.vmap(draw_operator), jax.vmap(draw_argument)
+    return draw_operator(operator_keys), draw_argument(argument_keys)

@@ -1,0 +1,158 @@
+"""The kernels that are measured: what one call does, what it must cost, and the plain loops for one run."""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from theory_sim.attention import pattern_transformer
+from theory_sim.bench import plain_numpy
+from theory_sim.sensing import packed_size, symmetric_gd, unvech
+from theory_sim.simulation import Simulation, trajectory
+from theory_sim.subspace import MLP, digits, subspace_training
+
+Step = Callable[[], object]
+
+
+class Kernel(NamedTuple):
+    """A batch of runs: `call` advances all of them by `steps`.
+
+    `flops` are those of one step of one run, `shared_bytes` what one step of all runs must read once,
+    `run_bytes` what it must read and write for each run. `numpy` and `torch` make one step of one run.
+    """
+
+    name: str
+    runs: int
+    steps: int
+    call: Callable[[], Any]
+    flops: float
+    shared_bytes: float
+    run_bytes: float
+    numpy: Callable[[], Step]
+    torch: Callable[[], Step]
+
+
+def symmetric_sensing(
+    *, runs: int = 64, steps: int = 200, dim: int = 50, measurements: int = 1000, rank: int = 6
+) -> Kernel:
+    """Symmetric gradient descent on one Gaussian operator; flops of the two products with the packed operator."""
+    simulation = symmetric_gd(dim=dim, true_rank=3, max_rank=rank, measurements=measurements)
+    call, problem, state = _batch(simulation, runs, steps, {"rank": np.resize(range(1, rank + 1), runs)})
+    # The plain loops hold whole matrices, as a user would; the kernel's operator is packed.
+    matrices = np.asarray(jax.vmap(unvech)(problem.operator.matrix)).reshape(measurements, dim * dim)
+    observed = np.asarray(problem.observed)
+    factor = np.random.default_rng(0).normal(size=(dim, rank)) * 0.1 / dim**0.5
+
+    def numpy() -> Step:
+        x = factor
+
+        def step() -> None:
+            nonlocal x
+            x = plain_numpy.sensing_step(x, matrices, observed, 0.1)
+
+        return step
+
+    def torch() -> Step:
+        from theory_sim.bench import plain_torch
+
+        return plain_torch.sensing(matrices, observed, factor, 0.1)
+
+    entries = measurements * packed_size(dim)
+    return Kernel(
+        f"sensing.symmetric_gd n={dim} m={measurements}", runs, steps, call, 4.0 * entries,
+        2.0 * problem.operator.matrix.nbytes, 2.0 * _bytes(state), numpy, torch,
+    )  # fmt: skip
+
+
+def transformer(*, runs: int = 256, steps: int = 100) -> Kernel:
+    """The one-layer transformer at the size of its study's quick preset; flops as XLA counts a lone step."""
+    sizes = {"dim": 16, "tokens": 12, "width": 64, "samples": 256, "test_samples": 128}
+    simulation = pattern_transformer(**sizes)
+    call, problem, state = _batch(simulation, runs, steps, {})
+    tokens, labels = np.asarray(problem.train.tokens), np.asarray(problem.train.labels)
+    head = np.where(np.arange(64) % 2 == 0, 1, -1) / 8.0
+
+    def numpy() -> Step:
+        draw = np.random.default_rng(0)
+        eye = 0.3 * np.eye(16)
+        weights = plain_numpy.Transformer(eye, eye, eye, 0.01 * draw.normal(size=(64, 16)))
+
+        def step() -> None:
+            nonlocal weights
+            chosen = draw.integers(256, size=8)
+            weights = plain_numpy.transformer_step(weights, tokens[chosen], labels[chosen], head, 4, 0.1)
+
+        return step
+
+    def torch() -> Step:
+        from theory_sim.bench import plain_torch
+
+        return plain_torch.transformer(tokens, labels, width=64, batch=8, queries=4, step_size=0.1)
+
+    flops = _flops(simulation, problem, state)
+    moved = 2.0 * _bytes(state.weights) + 8 * tokens[0].nbytes
+    return Kernel(
+        "attention.pattern_transformer d=16 m=64", runs, steps, call, flops, 0.0, moved, numpy, torch
+    )
+
+
+def subspace_network(*, runs: int = 64, steps: int = 50, dim: int = 240) -> Kernel:
+    """A network on the digits in a dense random subspace, one projection for all runs; flops as XLA counts."""
+    widths = [64, 60, 60, 10]
+    adam = partial(optax.adam, b1=0.9, b2=0.99)
+    data = digits()
+    simulation = subspace_training(MLP(widths[1:]), data, max_dim=dim, optimizer=adam)
+    call, problem, state = _batch(simulation, runs, steps, {"dim": np.resize([60, 120, 180, 240], runs)})
+    rows, start = np.asarray(problem.rows), np.asarray(state.start)
+    x, y = np.asarray(data.train_x, rows.dtype), np.asarray(data.train_y)
+
+    def numpy() -> Step:
+        draw = np.random.default_rng(0)
+        moved, memory = np.zeros(dim), plain_numpy.Adam(0, np.zeros(dim), np.zeros(dim))
+
+        def step() -> None:
+            nonlocal moved, memory
+            chosen = draw.integers(len(y), size=128)
+            batch = x[chosen], y[chosen]
+            moved, memory = plain_numpy.subspace_step(moved, memory, start, rows, batch, widths, 0.05)
+
+        return step
+
+    def torch() -> Step:
+        from theory_sim.bench import plain_torch
+
+        return plain_torch.subspace(x, y, widths, rows, start, batch=128, step_size=0.05)
+
+    flops = _flops(simulation, problem, state)
+    name = f"subspace.subspace_training D={start.size} d={dim}"
+    return Kernel(name, runs, steps, call, flops, 2.0 * rows.nbytes, 2.0 * _bytes(state), numpy, torch)
+
+
+KERNELS: tuple[Callable[[], Kernel], ...] = (symmetric_sensing, transformer, subspace_network)
+
+
+def _batch(simulation: Simulation, runs: int, steps: int, swept: dict[str, Any]) -> tuple[Callable, Any, Any]:
+    """Return a call that runs a batch on one problem, that problem, and one run's first state."""
+    problem = jax.jit(simulation.sample)(jax.random.key(0), simulation.setting)
+    lone = jax.tree.map(jnp.asarray, simulation.hyper)
+    hyper = jax.tree.map(lambda x: jnp.broadcast_to(x, (runs,)), lone)
+    hyper = hyper._replace(**{name: jnp.asarray(values) for name, values in swept.items()})
+    keys = jax.vmap(partial(jax.random.fold_in, jax.random.key(1)))(jnp.arange(runs))
+    batch = jax.vmap(trajectory(simulation, [0, steps // 2, steps]), (0, None, 0))
+    compiled = jax.jit(batch).lower(keys, problem, hyper).compile()
+    state = jax.jit(simulation.init)(jax.random.key(2), problem, lone)
+    return lambda: compiled(keys, problem, hyper), problem, state
+
+
+def _flops(simulation: Simulation, problem: Any, state: Any) -> float:
+    hyper = jax.tree.map(jnp.asarray, simulation.hyper)
+    lowered = jax.jit(simulation.step).lower(jax.random.key(0), problem, hyper, state)
+    return float((lowered.cost_analysis() or {}).get("flops", 0.0))
+
+
+def _bytes(tree: Any) -> int:
+    return sum(leaf.nbytes for leaf in jax.tree.leaves(tree))

@@ -1,0 +1,134 @@
+"""What the kernels compute, as a user writes it in NumPy for one run: loops to be faster than, and references.
+
+The gradients are derived by hand, so that they also check the kernels' own.
+"""
+
+import itertools
+from typing import NamedTuple
+
+import numpy as np
+
+Array = np.ndarray
+
+
+def sensing_step(factor: Array, matrices: Array, observed: Array, step_size: float) -> Array:
+    """One gradient step of symmetric sensing with two BLAS matrix-vector products.
+
+    Row i of `matrices [measurements, dim * dim]` is `A_i`, flat.
+    """
+    residual = matrices @ (factor @ factor.T).ravel() - observed
+    gradient = (residual @ matrices).reshape(len(factor), len(factor))
+    return factor - step_size * gradient @ factor
+
+
+class Transformer(NamedTuple):
+    """The trained matrices of the one-layer transformer."""
+
+    query: Array
+    key: Array
+    value: Array
+    output: Array
+
+
+def transformer_step(
+    weights: Transformer, tokens: Array, labels: Array, head: Array, queries: int, step_size: float
+) -> Transformer:
+    """One step of gradient descent on the hinge loss of a minibatch `tokens [samples, tokens, dim]`."""
+    samples = len(labels)
+    asked = tokens[:, :queries]
+    scores = asked @ (weights.query.T @ weights.key) @ tokens.transpose(0, 2, 1)
+    softmax = np.exp(scores - scores.max(axis=-1, keepdims=True))
+    softmax /= softmax.sum(axis=-1, keepdims=True)
+    attended = softmax @ tokens
+    values = attended @ weights.value.T
+    hidden = values @ weights.output.T
+    outputs = np.maximum(hidden, 0).mean(axis=1) @ head
+    slope = -labels * (labels * outputs < 1) / samples
+    d_hidden = slope[:, None, None] * head / queries * (hidden > 0)
+    d_values = d_hidden @ weights.output
+    d_softmax = d_values @ weights.value @ tokens.transpose(0, 2, 1)
+    d_scores = softmax * (d_softmax - (softmax * d_softmax).sum(axis=-1, keepdims=True))
+    d_product = np.einsum("bsi,bsl,blj->ij", asked, d_scores, tokens, optimize=True)
+    gradient = Transformer(
+        query=weights.key @ d_product.T,
+        key=weights.query @ d_product,
+        value=np.einsum("bsi,bsj->ij", d_values, attended),
+        output=np.einsum("bsi,bsj->ij", d_hidden, values),
+    )
+    return Transformer(*(w - step_size * g for w, g in zip(weights, gradient, strict=True)))
+
+
+class Network(NamedTuple):
+    """A ReLU network: kernels `[inputs, outputs]` and biases, first layer first."""
+
+    kernels: list[Array]
+    biases: list[Array]
+
+
+def network_gradient(network: Network, x: Array, labels: Array) -> Network:
+    """Return the gradient of the mean cross-entropy of a minibatch."""
+    inputs = [x]
+    for kernel, bias in zip(network.kernels[:-1], network.biases[:-1], strict=True):
+        inputs.append(np.maximum(inputs[-1] @ kernel + bias, 0))
+    logits = inputs[-1] @ network.kernels[-1] + network.biases[-1]
+    slope = np.exp(logits - logits.max(axis=1, keepdims=True))
+    slope /= slope.sum(axis=1, keepdims=True)
+    slope[np.arange(len(labels)), labels] -= 1
+    slope /= len(labels)
+    kernels, biases = [], []
+    for layer in range(len(network.kernels) - 1, -1, -1):
+        kernels.append(inputs[layer].T @ slope)
+        biases.append(slope.sum(axis=0))
+        if layer:
+            slope = slope @ network.kernels[layer].T * (inputs[layer] > 0)
+    return Network(kernels[::-1], biases[::-1])
+
+
+class Adam(NamedTuple):
+    """The memory of Adam: the number of steps and the first and second moments."""
+
+    steps: int
+    mean: Array
+    square: Array
+
+
+def adam_update(gradient: Array, memory: Adam, step_size: float, b1: float, b2: float) -> tuple[Array, Adam]:
+    """Return Adam's update and its new memory."""
+    steps = memory.steps + 1
+    mean = b1 * memory.mean + (1 - b1) * gradient
+    square = b2 * memory.square + (1 - b2) * gradient**2
+    update = -step_size * (mean / (1 - b1**steps)) / (np.sqrt(square / (1 - b2**steps)) + 1e-8)
+    return update, Adam(steps, mean, square)
+
+
+def unflatten(parameters: Array, widths: list[int]) -> Network:
+    """Return a network whose parameters lie in one vector: of each layer the biases, then the kernel."""
+    kernels, biases, start = [], [], 0
+    for inputs, outputs in itertools.pairwise(widths):
+        biases.append(parameters[start : start + outputs])
+        start += outputs
+        kernels.append(parameters[start : start + inputs * outputs].reshape(inputs, outputs))
+        start += inputs * outputs
+    return Network(kernels, biases)
+
+
+def flatten(network: Network) -> Array:
+    """Return the parameters of a network in one vector, as `unflatten` takes them."""
+    pairs = zip(network.biases, network.kernels, strict=True)
+    return np.concatenate([part.ravel() for pair in pairs for part in pair])
+
+
+def subspace_step(
+    moved: Array,
+    memory: Adam,
+    start: Array,
+    rows: Array,
+    batch: tuple[Array, Array],
+    widths: list[int],
+    step_size: float,
+) -> tuple[Array, Adam]:
+    """One step of Adam on `theta_d`, where the parameters are `start + theta_d @ rows`."""
+    network = unflatten(start + moved @ rows, widths)
+    gradient = rows @ flatten(network_gradient(network, *batch))
+    update, memory = adam_update(gradient, memory, step_size, b1=0.9, b2=0.99)
+    return moved + update, memory

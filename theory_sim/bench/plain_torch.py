@@ -1,0 +1,82 @@
+"""The same loops in PyTorch: autograd and a stock optimiser, one run after the other.
+
+PyTorch is no dependency; without it the ratios are left out.
+"""
+
+import itertools
+import math
+from collections.abc import Callable
+
+import numpy as np
+import torch
+
+Step = Callable[[], object]
+
+
+def sensing(matrices: np.ndarray, observed: np.ndarray, factor: np.ndarray, step_size: float) -> Step:
+    """Return one step of symmetric sensing, row i of `matrices` being the flat `A_i`, by autograd and SGD."""
+    operator, seen = torch.tensor(matrices), torch.tensor(observed)
+    x = torch.tensor(factor, requires_grad=True)
+    optimizer = torch.optim.SGD([x], lr=step_size)
+
+    def step() -> object:
+        return _descend((operator @ (x @ x.T).ravel() - seen).square().sum() / 4, optimizer)
+
+    return step
+
+
+def transformer(
+    tokens: np.ndarray, labels: np.ndarray, width: int, batch: int, queries: int, step_size: float
+):
+    """Return one step of SGD on the one-layer transformer's hinge loss."""
+    all_x, all_y = torch.tensor(tokens), torch.tensor(labels)
+    dim = tokens.shape[-1]
+    head = torch.where(torch.arange(width) % 2 == 0, 1.0, -1.0).to(all_x.dtype) / math.sqrt(width)
+    eye = torch.eye(dim, dtype=all_x.dtype)
+    query, key, value = ((0.3 * eye).requires_grad_() for _ in range(3))
+    output = (0.01 * torch.randn(width, dim, dtype=all_x.dtype)).requires_grad_()
+    optimizer = torch.optim.SGD([query, key, value, output], lr=step_size)
+
+    def step() -> object:
+        index = torch.randint(len(all_y), (batch,))
+        x, y = all_x[index], all_y[index]
+        asked, keys, values = x[:, :queries] @ query.T, x @ key.T, x @ value.T
+        attention = torch.softmax(asked @ keys.transpose(1, 2), dim=-1)
+        outputs = (torch.relu(attention @ values @ output.T) @ head).mean(dim=1)
+        return _descend(torch.clamp(1 - y * outputs, min=0).mean(), optimizer)
+
+    return step
+
+
+def subspace(
+    x: np.ndarray,
+    y: np.ndarray,
+    widths: list[int],
+    rows: np.ndarray,
+    start: np.ndarray,
+    batch: int,
+    step_size: float,
+) -> Step:
+    """Return one step of Adam in a dense random subspace of a ReLU network."""
+    all_x, all_y, projection = torch.tensor(x), torch.tensor(y.astype(np.int64)), torch.tensor(rows)
+    offset = torch.tensor(start)
+    moved = torch.zeros(len(rows), dtype=all_x.dtype, requires_grad=True)
+    optimizer = torch.optim.Adam([moved], lr=step_size, betas=(0.9, 0.99))
+    sizes = [size for i, o in itertools.pairwise(widths) for size in (o, i * o)]
+
+    def step() -> object:
+        index = torch.randint(len(all_y), (batch,))
+        parts = torch.split(offset + moved @ projection, sizes)
+        hidden = all_x[index]
+        for layer in range(len(widths) - 1):
+            hidden = torch.relu(hidden) if layer else hidden
+            hidden = hidden @ parts[2 * layer + 1].view(widths[layer], widths[layer + 1]) + parts[2 * layer]
+        return _descend(torch.nn.functional.cross_entropy(hidden, all_y[index]), optimizer)
+
+    return step
+
+
+def _descend(loss: torch.Tensor, optimizer: torch.optim.Optimizer) -> object:
+    optimizer.zero_grad()
+    loss.backward()
+    return optimizer.step()
