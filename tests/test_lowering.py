@@ -1,0 +1,51 @@
+"""Every shipped simulation lowers for every platform in both precisions, without such a device."""
+
+import jax
+import numpy as np
+import pytest
+from jax import export
+
+from theory_sim import rollout
+from theory_sim.attention import pattern_transformer
+from theory_sim.engine.compile import numbers, split_arrays
+from theory_sim.sensing import symmetric_gd
+from theory_sim.subspace import MLP, codimension_toy, digits, subspace_training
+
+SIMULATIONS = {
+    "symmetric_gd, population": lambda: symmetric_gd(dim=6, true_rank=2, max_rank=3),
+    "symmetric_gd, Gaussian": lambda: symmetric_gd(dim=6, true_rank=2, max_rank=3, measurements=20),
+    "pattern_transformer": lambda: pattern_transformer(dim=8, tokens=6, width=16, samples=16, test_samples=8),
+    "codimension_toy": lambda: codimension_toy(ambient=40, groups=4, max_dim=8),
+    "subspace_training, dense": lambda: subspace_training(MLP([4, 10]), digits(), max_dim=5),
+    "subspace_training, Fastfood": lambda: subspace_training(
+        MLP([4, 10]), digits(), max_dim=5, projection="fastfood"
+    ),
+}
+SMALL = 2**14
+"""Bytes that a program may hold as constants: index tables, not data."""
+
+
+@pytest.mark.parametrize("precision", ["float32", "float64"])
+@pytest.mark.parametrize("name", SIMULATIONS)
+def test_lowers_everywhere_and_holds_no_data(name, precision):
+    with jax.enable_x64(precision == "float64"):
+        simulation = SIMULATIONS[name]()
+        arrays, merge = split_arrays(simulation)
+
+        def block(arrays, key, setting, hyper):
+            merged = merge(arrays)
+            problem = merged.sample(key, setting)
+            runs = jax.vmap(lambda h: rollout(merged, np.array([0, 2, 5]))(key, problem, h))(hyper)
+            return runs.records, runs.conclusions
+
+        arguments = (
+            arrays,
+            jax.random.key(0),
+            numbers(simulation.setting, {}, ()),
+            numbers(simulation.hyper, {}, (3,)),
+        )
+        exported = export.export(jax.jit(block), platforms=["cpu", "cuda", "tpu"])(*arguments)
+        assert set(exported.platforms) == {"cpu", "cuda", "tpu"}
+        assert len(max(exported.mlir_module().splitlines(), key=len)) < 2 * SMALL
+        floats = {leaf.dtype for leaf in exported.out_avals if np.issubdtype(leaf.dtype, np.floating)}
+        assert floats == {np.dtype(precision)}
