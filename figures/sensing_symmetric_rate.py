@@ -4,8 +4,14 @@ import numpy as np
 import xarray as xr
 from matplotlib.figure import Figure
 
+from theory_sim import by_seed
 from theory_sim.plotting import COLORS, band, figure, log_axes, panel_label, theory_line
-from theory_sim.sensing import plateau_length, symmetric_error_asymptote, symmetric_error_curve
+from theory_sim.sensing import (
+    plateau_length,
+    symmetric_error_asymptote,
+    symmetric_error_curve,
+    symmetric_linear_rate,
+)
 
 SHAPE = ("dim", "true_rank", "max_rank", "condition_number")
 
@@ -26,10 +32,17 @@ def draw_curves(axis, data):
     later = steps > 15 * float(data["condition_number"]) / step_size
     for color, rank in zip(COLORS, data["rank"].to_numpy(), strict=False):
         cell = data.sel(rank=rank)
-        band(axis, steps, runs(cell, "error"), color=color, label=f"k = {rank}")
+        band(axis, steps, by_seed(cell, "error", "step"), color=color, label=f"k = {rank}")
         if rank > int(data["true_rank"]):
-            curve = symmetric_error_curve(steps[later], runs(cell, "tail_start")[:, None], step_size)
+            curve = symmetric_error_curve(
+                steps[later], by_seed(cell, "tail_start", "mode")[:, None], step_size
+            )
             theory_line(axis, steps[later], np.median(curve, axis=0))
+        else:
+            first = np.flatnonzero(later)[0]
+            slope = symmetric_linear_rate(step_size, 1 / float(data["condition_number"]))
+            level = np.median(by_seed(cell, "error", "step")[:, first])
+            theory_line(axis, steps[later], level * np.exp(slope * (steps[later] - steps[first])))
     log_axes(axis)
     axis.set(xlabel="step $t$", ylabel=r"error $\|XX^T - M_\star\|_F$", ylim=(1e-9, 3))
     axis.legend(loc="lower right")
@@ -65,9 +78,4 @@ def draw_finite(axis, data):
 def to_asymptote(cell):
     """Return the runs' errors over `sqrt(k - r) / (2 eta t)`."""
     limit = symmetric_error_asymptote(cell["step"], cell["rank"], cell["true_rank"], cell["step_size"])
-    return runs(cell, "error") / limit
-
-
-def runs(cell, name):
-    values = cell[name].transpose("problem_seed", "run_seed", ...).to_numpy()
-    return values.reshape(-1, values.shape[-1])
+    return by_seed(cell, "error", "step") / limit

@@ -15,6 +15,7 @@ from theory_sim import (
     Simulation,
     Sweep,
     bootstrap,
+    by_seed,
     exponent,
     log_spaced,
     rate,
@@ -47,15 +48,13 @@ SWEEP = Sweep(
     shape={"dim": [20], "true_rank": [3], "max_rank": [7], "oversampling": [None, 5, 10]},
     problem={"condition_number": [2.0]},
     run={"rank": [3, 4, 5, 7], "step_size": [0.2, 0.4], "init_scale": [0.03, 0.1, 0.3]},
-    problem_seeds=4,
-    run_seeds=4,
+    problem_seeds=12,
     steps=log_spaced(12_500, per_decade=24),
     presets={
         "smoke": {
             "step_size": [0.4],
             "init_scale": [0.03, 0.1],
-            "problem_seeds": 1,
-            "run_seeds": 3,
+            "problem_seeds": 3,
             "steps": log_spaced(6_250, per_decade=24),
         },
         "quick": {},
@@ -63,8 +62,7 @@ SWEEP = Sweep(
             "dim": [50],
             "oversampling": [None, 5, 10, 20, 40],
             "step_size": [0.1, 0.2, 0.4],
-            "problem_seeds": 8,
-            "run_seeds": 8,
+            "problem_seeds": 64,
             "steps": log_spaced(50_000, per_decade=24),
         },
     },
@@ -90,12 +88,6 @@ def cellwise(measure: Callable[[xr.Dataset], Estimate]) -> Callable[[xr.Dataset]
     return measure_all
 
 
-def seeds(cell: xr.Dataset, name: str) -> np.ndarray:
-    """Return a metric of one cell, its problem and run seeds flattened into the first axis."""
-    values = cell[name].transpose("problem_seed", "run_seed", ...).to_numpy()
-    return values.reshape(-1, values.shape[-1])
-
-
 def units(cell: xr.Dataset) -> tuple[float, float]:
     """Return the plateau length `1/(2 eta alpha^2)` and the signal's own time `1/(eta sigma_r)`."""
     step_size = float(cell["step_size"])
@@ -108,7 +100,7 @@ def slope(cell: xr.Dataset) -> Estimate:
     """Fit the exponent of the error between 20 and 50 plateau lengths."""
     plateau = units(cell)[0]
     window = (20 * plateau, 50 * plateau)
-    return exponent(cell["step"].to_numpy(), seeds(cell, "error"), window=window)
+    return exponent(cell["step"].to_numpy(), by_seed(cell, "error", "step"), window=window)
 
 
 @cellwise
@@ -116,22 +108,24 @@ def constant(cell: xr.Dataset) -> Estimate:
     """Return the last error over `sqrt(k - r) / (2 eta t)`; at exact rank, as if there were one tail mode."""
     rank = max(int(cell["rank"]), int(cell["true_rank"]) + 1)
     last = symmetric_error_asymptote(cell["step"][-1], rank, cell["true_rank"], cell["step_size"])
-    return bootstrap(seeds(cell, "error")[:, -1] / last, window=f"step {int(cell['step'][-1])}")
+    return bootstrap(by_seed(cell, "error", "step")[:, -1] / last, window=f"step {int(cell['step'][-1])}")
 
 
 @cellwise
 def predicted_share(cell: xr.Dataset) -> Estimate:
     """Divide each run's own predicted curve by its error, from 15/(eta sigma_r) on."""
     later = cell.sel(step=slice(15 * units(cell)[1], None))
-    curve = symmetric_error_curve(later["step"], seeds(cell, "tail_start")[:, None], cell["step_size"])
-    return bootstrap(curve / seeds(later, "error"), window="steps from 15/(eta sigma_r)")
+    curve = symmetric_error_curve(
+        later["step"], by_seed(cell, "tail_start", "mode")[:, None], cell["step_size"]
+    )
+    return bootstrap(curve / by_seed(later, "error", "step"), window="steps from 15/(eta sigma_r)")
 
 
 @cellwise
 def relative_rate(cell: xr.Dataset) -> Estimate:
     """Divide the slope of the log error by `log(1 - eta sigma_r)`."""
     time = units(cell)[1]
-    fit = rate(cell["step"].to_numpy(), seeds(cell, "error"), window=(15 * time, 27 * time))
+    fit = rate(cell["step"].to_numpy(), by_seed(cell, "error", "step"), window=(15 * time, 27 * time))
     predicted = symmetric_linear_rate(cell["step_size"], 1 / cell["condition_number"])
     low, high = sorted((fit.low / predicted, fit.high / predicted))
     return fit._replace(value=fit.value / predicted, low=low, high=high)

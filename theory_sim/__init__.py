@@ -4,7 +4,7 @@ from theory_sim.claims import AtLeast, AtMost, Claim, Equals, Finding, MatchesCu
 from theory_sim.engine.results import export, open_results
 from theory_sim.engine.run import Progress, Summary, run
 from theory_sim.errors import RequestError, StoreError
-from theory_sim.estimate import Estimate, bootstrap, crossing, exponent, proportion, rate
+from theory_sim.estimate import Estimate, bootstrap, by_seed, computed, crossing, exponent, proportion, rate
 from theory_sim.simulation import Simulation, Status, Variable, log_spaced, rollout, trajectory
 from theory_sim.sweep import Sweep
 
@@ -26,6 +26,8 @@ __all__ = [
     "Sweep",
     "Variable",
     "bootstrap",
+    "by_seed",
+    "computed",
     "crossing",
     "exponent",
     "export",

@@ -1,7 +1,7 @@
 """Numbers with confidence intervals: exponents, rates, proportions, thresholds.
 
-The samples of every estimate are runs with different seeds (axis 0); intervals are percentile bootstraps over
-them. A fit states its window, and doubts itself where the data do not have the form that it assumes.
+The samples of every estimate are independent seeds (axis 0, see `by_seed`); intervals are percentile bootstraps
+over them. A fit states its window, and doubts itself where the data do not have the form that it assumes.
 
 >>> steps = np.geomspace(10, 1000, 9)
 >>> runs = np.stack([3.0 / steps, 5.0 / steps])
@@ -15,6 +15,7 @@ from typing import NamedTuple
 
 import numpy as np
 import scipy.stats
+import xarray as xr
 from jaxtyping import Bool, Float
 
 LEVEL = 0.95
@@ -35,6 +36,25 @@ class Estimate(NamedTuple):
     high: float | np.ndarray
     window: str = ""
     doubts: tuple[str, ...] = ()
+
+
+def computed(data: xr.Dataset) -> xr.Dataset:
+    """Return a results dataset without the values of its axes at which no cell was computed."""
+    complete = data["complete"]
+    kept = {name: complete.any([d for d in complete.dims if d != name]) for name in complete.dims}
+    return data.isel({name: np.flatnonzero(mask) for name, mask in kept.items()})
+
+
+def by_seed(data: xr.Dataset, name: str, *dims: str) -> Float[np.ndarray, "seeds ..."]:
+    """Return a metric of one cell as samples: `[problem seeds, *dims]`, where `dims` are what else varies.
+
+    Runs of one problem share it, so that they are no independent samples: they are averaged. Seeds that were
+    not computed are left out; those that were not finite stay. Axes of length one are dropped.
+    """
+    chosen = computed(data)
+    values = chosen[name].mean("run_seed", skipna=False) if "run_seed" in chosen[name].dims else chosen[name]
+    extra = [d for d in values.dims if d not in (*dims, "problem_seed") and values.sizes[d] == 1]
+    return values.squeeze(extra, drop=True).transpose("problem_seed", *dims).to_numpy()
 
 
 def bootstrap(

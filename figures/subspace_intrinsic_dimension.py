@@ -1,0 +1,72 @@
+"""What a subspace can reach in the toy problem, where training succeeds, and accuracy on the digits."""
+
+import numpy as np
+import xarray as xr
+from matplotlib.figure import Figure
+
+from theory_sim import by_seed, computed
+from theory_sim.plotting import COLORS, band, figure, label_line, panel_label, theory_line
+from theory_sim.subspace import reachable_loss_law
+
+
+def draw(data: xr.Dataset) -> Figure:
+    data = data.isel(step=-1)
+    fig, (reach, success, accuracy) = figure(columns=2, panels=(1, 3))
+    draw_reach(reach, data)
+    draw_success(success, data)
+    draw_digits(accuracy, data)
+    return fig
+
+
+def draw_reach(axis, data):
+    panel_label(axis, "a", "best reachable loss")
+    for color, codimension in zip(COLORS, (10, 20), strict=False):
+        dims, ratios = cells(
+            data.sel(dim=slice(1, codimension - 1)), "best_ratio", f"codimension_{codimension}", "dense"
+        )
+        band(axis, dims, ratios, color=color, marker="o", linestyle="none")
+        label_line(axis, f"codimension {codimension}", 0.55 * codimension, 0.52, color=color, xytext=(6, 4))
+        laws = [reachable_loss_law(codimension, int(d)) for d in dims]
+        for quantile in (0.025, 0.5, 0.975):
+            theory_line(axis, dims, [law.ppf(quantile) for law in laws], linewidth=0.7)
+    label_line(axis, "Beta law: median,\n2.5% and 97.5%", 10.5, 0.85)
+    axis.set(xlabel="subspace dimension $d$", ylabel="best loss / initial loss", ylim=(0, 1.02))
+
+
+def draw_success(axis, data):
+    panel_label(axis, "b", "success of training")
+    for color, codimension in zip(COLORS, (10, 20), strict=False):
+        dims, performance = cells(data, "performance", f"codimension_{codimension}", "dense")
+        band(axis, dims, performance, color=color, marker="o")
+        theory_line(axis, (codimension, codimension), (0, 1))
+    label_line(axis, "$d = k$", 10, 0.5)
+    axis.set(xlabel="subspace dimension $d$", ylabel=r"performance $e^{-\mathrm{loss}}$")
+
+
+def draw_digits(axis, data):
+    panel_label(axis, "c", "handwritten digits")
+    lines = [
+        ("digits", "dense", "dense, D = 1,930"),
+        ("digits", "fastfood", "Fastfood, D = 1,930"),
+        ("digits_wide", "dense", "dense, D = 8,170"),
+        ("digits_shuffled", "dense", "shuffled labels"),
+    ]
+    for color, (task, projection, label) in zip(COLORS, lines, strict=False):
+        if task in data["task"] and projection in data["projection"]:
+            dims, scores = cells(data, "test_accuracy", task, projection)
+            band(axis, dims[dims > 0], scores[:, dims > 0], color=color, marker="o", label=label)
+    theory_line(axis, (60, 240), (0.9, 0.9), linewidth=0.7)
+    label_line(axis, "global threshold 0.9", 235, 0.9, xytext=(0, -9), horizontalalignment="right")
+    dims, scores = cells(data, "test_accuracy", "digits", "dense")
+    if 0 in dims:
+        direct = np.median(scores[:, dims == 0])
+        axis.axhline(direct, color=COLORS[0], linewidth=0.6)
+        label_line(axis, "direct training", 60, direct, color=COLORS[0])
+    axis.set(xlabel="subspace dimension $d$", ylabel="test accuracy", ylim=(0, 1.04))
+    axis.legend(loc="center right", bbox_to_anchor=(1, 0.45))
+
+
+def cells(data, name, task, projection):
+    """Return the dimensions that were computed, and the metric as [seeds, dims]."""
+    chosen = computed(data.sel(task=task, projection=projection))
+    return chosen["dim"].to_numpy(), by_seed(chosen, name, "dim")
