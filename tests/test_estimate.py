@@ -1,10 +1,11 @@
 import numpy as np
 import pytest
 import scipy.stats
+import xarray as xr
 from hypothesis import given
 from hypothesis import strategies as st
 
-from theory_sim import bootstrap, crossing, exponent, proportion, rate
+from theory_sim import bootstrap, by_seed, computed, crossing, exponent, proportion, rate
 
 STEPS = np.geomspace(10, 10_000, 25)
 
@@ -93,3 +94,32 @@ def test_proportion_is_the_wilson_interval():
     np.testing.assert_allclose([found.low, found.high], [centre - width, centre + width])
     with pytest.raises(ValueError, match="5 of 4"):
         proportion(5, 4)
+
+
+def seeded():
+    """Three problem seeds; the third has one run only, the fourth none, and dimension 7 is computed nowhere."""
+    complete = np.ones((4, 2, 3), dtype=bool)
+    complete[2, 1], complete[3], complete[:, :, 2] = False, False, False
+    values = np.where(complete, np.arange(24.0).reshape(4, 2, 3), np.nan)
+    dims = ("problem_seed", "run_seed", "dim")
+    return xr.Dataset({"x": (dims, values), "complete": (dims, complete)}, {"dim": [1, 2, 7]})
+
+
+def test_computed_leaves_out_what_was_computed_nowhere():
+    assert computed(seeded()).sizes == {"problem_seed": 3, "run_seed": 2, "dim": 2}
+
+
+def test_by_seed_averages_the_runs_of_a_problem_that_were_computed():
+    data = seeded()
+    x = data["x"].to_numpy()
+    expected = [x[0].mean(axis=0)[:2], x[1].mean(axis=0)[:2], x[2, 0, :2]]
+    np.testing.assert_array_equal(by_seed(data, "x", "dim"), expected)
+
+
+def test_by_seed_keeps_a_run_that_was_not_finite():
+    data = seeded()
+    data["x"][1, 0, 0] = np.nan
+    rows = by_seed(data, "x", "dim")
+    assert len(rows) == 3
+    assert np.isnan(rows[1, 0])
+    assert np.isfinite(np.delete(rows.ravel(), 2)).all()

@@ -285,7 +285,8 @@ def _worst(prediction: Prediction, estimate: Estimate, data: xr.Dataset) -> tupl
     value, low, high, below, above = np.broadcast_arrays(*_compared(prediction, estimate), below, above)
     if value.size == 0:
         return np.nan, np.nan, np.nan
-    outside = np.maximum(below - low, high - above)
+    with np.errstate(invalid="ignore"):  # an infinite interval against an infinite band
+        outside = np.maximum(below - low, high - above)
     if isinstance(prediction, MatchesCurve):
         outside = outside / np.maximum(np.abs(above + below) / 2, 1e-300)
     at = int(np.argmax(np.where(np.isnan(outside), np.inf, outside)))

@@ -49,11 +49,17 @@ def by_seed(data: xr.Dataset, name: str, *dims: str) -> Float[np.ndarray, "seeds
     """Return a metric of one cell as samples: `[problem seeds, *dims]`, where `dims` are what else varies.
 
     Runs of one problem share it, so that they are no independent samples: they are averaged. Seeds that were
-    not computed are left out; those that were not finite stay. Axes of length one are dropped.
+    not computed at all `dims` are left out; runs that were not finite stay. Axes of length one are dropped.
     """
     chosen = computed(data)
-    values = chosen[name].mean("run_seed", skipna=False) if "run_seed" in chosen[name].dims else chosen[name]
+    complete, values = chosen["complete"], chosen[name]
+    if "run_seed" in complete.dims:
+        total = values.where(complete, 0).sum("run_seed", skipna=False)
+        count = complete.sum("run_seed")
+        values, complete = total / count.where(count > 0), count > 0
     extra = [d for d in values.dims if d not in (*dims, "problem_seed") and values.sizes[d] == 1]
+    whole = complete.all([d for d in complete.dims if d != "problem_seed"])
+    values = values.isel(problem_seed=np.flatnonzero(whole))
     return values.squeeze(extra, drop=True).transpose("problem_seed", *dims).to_numpy()
 
 

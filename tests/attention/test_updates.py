@@ -1,0 +1,83 @@
+"""Spectra and angles of updates, against SciPy and planted ranks; the predictions, against explicit data."""
+
+import hypothesis.strategies as st
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import scipy.linalg
+from hypothesis import given
+
+from theory_sim.attention import (
+    effective_rank,
+    energy_outside,
+    key_angle,
+    large_row_norm,
+    largest_angle,
+    leading_directions,
+    mean_token_angle,
+    triangular_factor,
+)
+
+SEEDS = st.integers(0, 2**31 - 1)
+
+
+def degrees(a, b):
+    return np.degrees(scipy.linalg.subspace_angles(np.asarray(a).T, np.asarray(b).T).max())
+
+
+@given(SEEDS, st.sampled_from([1e-9, 1e-4, 1.0, 1e6]))
+def test_largest_angle_is_scipys_from_tiny_to_right(seed, tilt):
+    rng = np.random.default_rng(seed)
+    first = np.linalg.qr(rng.normal(size=(5, 2)))[0]
+    second = np.linalg.qr(first + tilt * rng.normal(size=(5, 2)))[0]
+    expected = degrees(first.T, second.T)
+    assert float(largest_angle(jnp.asarray(first.T), jnp.asarray(second.T))) == pytest.approx(
+        expected, rel=1e-5
+    )
+
+
+@pytest.mark.parametrize("shape", [(9, 4), (4, 4), (2, 4)])
+def test_triangular_factor_keeps_values_and_directions(shape):
+    update = jax.random.normal(jax.random.key(0), shape)
+    values, directions = leading_directions(triangular_factor(update))
+    expected, right = leading_directions(update)
+    np.testing.assert_allclose(values[: min(shape)], expected, rtol=1e-12)
+    np.testing.assert_allclose(values[min(shape) :], 0, atol=1e-12)
+    assert float(largest_angle(directions[:2], right[:2])) < 1e-5
+
+
+@pytest.mark.parametrize("rank", [1, 2, 4])
+def test_planted_rank_is_found_under_small_noise(rank):
+    left, right, noise = (
+        jax.random.normal(key, (12, 12)) for key in jax.random.split(jax.random.key(rank), 3)
+    )
+    orthogonal = jnp.linalg.qr(left)[0][:, :rank] @ jnp.linalg.qr(right)[0][:rank]
+    values, _ = leading_directions(orthogonal + 1e-3 * noise)
+    assert int(effective_rank(values)) == rank
+    assert float(energy_outside(values, rank)) == pytest.approx(144e-6 / rank, rel=0.5)
+
+
+def test_energy_is_counted_squared_and_nothing_moved_is_rank_zero():
+    values = jnp.array([3.0, 1.0, 0.0])
+    assert float(energy_outside(values, 1)) == pytest.approx(0.1)
+    assert int(effective_rank(values)) == 2  # 0.9 is below 0.95
+    assert int(effective_rank(jnp.zeros(3))) == 0
+    assert float(energy_outside(jnp.zeros(3), 2)) == 0
+
+
+@given(st.sampled_from([4, 8, 20]), st.floats(0.2, 0.7), st.floats(0.0, 0.15))
+def test_predicted_angles_are_those_of_the_expected_gradients(patterns, relevant, confusion):
+    mean = np.full((2, patterns), (1 - relevant - confusion) / (patterns - 2))
+    mean[0, :2], mean[1, :2] = (relevant, confusion), (confusion, relevant)
+    plane = np.eye(patterns)[:2]
+    assert mean_token_angle(patterns, relevant, confusion) == pytest.approx(degrees(mean, plane), abs=1e-5)
+    covariances = [np.diag(token) - np.outer(token, token) for token in mean]
+    right = np.stack([covariances[0][:, 0], covariances[1][:, 1]])
+    assert key_angle(patterns) == pytest.approx(degrees(right, plane), abs=1e-5)
+
+
+def test_angle_vanishes_without_irrelevant_tokens_and_with_many_patterns():
+    assert mean_token_angle(10, 0.9, 0.1) == pytest.approx(0, abs=1e-6)
+    assert mean_token_angle(10**8, 0.4, 0.1) < 0.01
+    assert large_row_norm(400, 100, 0.5) == 0.25
