@@ -16,7 +16,6 @@ from theory_sim.attention import (
     largest_angle,
     leading_directions,
     mean_token_angle,
-    triangular_factor,
 )
 
 SEEDS = st.integers(0, 2**31 - 1)
@@ -37,14 +36,25 @@ def test_largest_angle_is_scipys_from_tiny_to_right(seed, tilt):
     )
 
 
-@pytest.mark.parametrize("shape", [(9, 4), (4, 4), (2, 4)])
-def test_triangular_factor_keeps_values_and_directions(shape):
-    update = jax.random.normal(jax.random.key(0), shape)
-    values, directions = leading_directions(triangular_factor(update))
-    expected, right = leading_directions(update)
-    np.testing.assert_allclose(values[: min(shape)], expected, rtol=1e-12)
-    np.testing.assert_allclose(values[min(shape) :], 0, atol=1e-12)
-    assert float(largest_angle(directions[:2], right[:2])) < 1e-5
+@pytest.mark.parametrize("shape", [(9, 4), (4, 4), (2, 4), (5, 3), (7, 2), (40, 16), (16, 31)])
+@pytest.mark.parametrize("scale", [1e-200, 1.0, 1e200])
+def test_decomposition_is_numpys(shape, scale):
+    update = np.random.default_rng(sum(shape)).normal(size=shape)
+    values, directions = jax.jit(leading_directions)(scale * update)
+    expected, right = np.linalg.svd(update)[1:]
+    np.testing.assert_allclose(values[: min(shape)] / scale, expected, rtol=1e-9)
+    np.testing.assert_allclose(values[min(shape) :] / scale, 0, atol=1e-7)
+    overlap = np.abs(np.sum(np.asarray(directions) * right, axis=1))[: min(shape)]
+    np.testing.assert_allclose(overlap, 1, atol=1e-9)
+
+
+def test_decomposition_in_float32_has_its_precision():
+    with jax.enable_x64(False):
+        update = np.random.default_rng(0).normal(size=(20, 16)).astype(np.float32)
+        values, directions = leading_directions(jnp.asarray(update))
+        assert values.dtype == jnp.float32
+        np.testing.assert_allclose(values, np.linalg.svd(update)[1], rtol=1e-4)
+        np.testing.assert_allclose(directions @ directions.T, np.eye(16), atol=1e-5)
 
 
 @pytest.mark.parametrize("rank", [1, 2, 4])

@@ -1,0 +1,63 @@
+"""Every study runs, is drawn and is judged at its smoke preset, from its file alone."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from theory_sim import open_results, plotting, run, verify
+from theory_sim.study import find_studies, load_study
+
+STUDIES = find_studies(Path(__file__).parents[2] / "sweeps")
+
+
+@pytest.fixture(scope="module", params=STUDIES)
+def smoke(request, tmp_path_factory):
+    study = load_study(str(STUDIES[request.param]))
+    out = tmp_path_factory.mktemp(request.param) / study.name
+    summary = run(study.sweep.with_preset("smoke"), out, name=study.name, study=study.path)
+    return study, summary, open_results(out)
+
+
+def test_all_cells_end_well_and_are_finite(smoke):
+    study, summary, data = smoke
+    assert summary.computed == summary.cells == study.sweep.with_preset("smoke").cells
+    assert int(data["complete"].sum()) == summary.cells
+    assert all(status.name == "FINISHED" for status in summary.statuses), summary.statuses
+    for name, metric in data.data_vars.items():
+        assert metric.attrs.get("long_name"), name
+        if name not in ("status", "complete", "diverged_at"):
+            assert "units" in metric.attrs, name
+            assert np.isfinite(metric).any(), name
+
+
+def test_every_claim_and_every_control_is_measured(smoke):
+    study, _, data = smoke
+    for claim in study.claims:
+        finding = verify(claim, data, study.name)
+        assert "measuring failed" not in " ".join(finding.doubts), finding
+        assert "cannot compare" not in " ".join(finding.doubts), finding
+        assert claim.control_reason, claim.ids
+        assert claim.tolerance_reason or claim.prediction.words(data) in ("increasing", "decreasing"), (
+            claim.ids
+        )
+
+
+def test_the_figure_is_drawn_and_built_twice_is_the_same_bytes(smoke, tmp_path):
+    study, _, data = smoke
+    for name in ("a", "b"):
+        with plotting.style():
+            figure = study.draw(data)
+        assert all(axis.get_xlabel() and axis.get_ylabel() for axis in figure.axes if axis.get_visible())
+        plotting.save(figure, tmp_path / name, {"computation": data.attrs["computation"]})
+    assert (tmp_path / "a.pdf").read_bytes() == (tmp_path / "b.pdf").read_bytes()
+    assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
+
+
+def test_presets_can_be_built(smoke):
+    study, _, _ = smoke
+    for preset in study.sweep.presets:
+        sweep = study.sweep.with_preset(preset)
+        assert sweep.cells > 0
+        for shape in sweep.shapes:
+            sweep.build(shape)

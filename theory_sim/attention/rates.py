@@ -1,0 +1,58 @@
+r"""Predictions for the one-layer transformer on pattern data: pure functions from parameters to numbers.
+
+Derived ones hold while attention is still near uniform and the hinge active on every sample; then every query
+attends to the mean token of its sequence, whose expectation for label 1 is
+`zbar = alpha_* mu_1 + alpha_# mu_2 + beta sum_{j > 2} mu_j`, with `beta = (1 - alpha_* - alpha_#) / (M - 2)`.
+
+>>> [round(float(mean_token_angle(16, fraction, 0.1)), 1) for fraction in (0.4, 0.9)]
+[20.7, 0.0]
+"""
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+Curve = NDArray[np.float64]
+
+
+def update_rank(discriminative_patterns: int = 2) -> int:
+    """Return the rank of the updates: one direction for each discriminative pattern (AT-C1, AT-C-T2).
+
+    That it depends on the number of label-relevant patterns is in the abstract of arXiv:2406.17167; that it equals
+    it is unconfirmed as the paper's value. Derived: a label contributes one outer product, `p_y zbar_y^T`.
+    """
+    return discriminative_patterns
+
+
+def mean_token_angle(
+    patterns: ArrayLike, relevant_fraction: ArrayLike, confusion_fraction: ArrayLike
+) -> Curve:
+    """Return the largest angle, in degrees, of span(zbar_1, zbar_2) to span(mu_1, mu_2): dW_Q, dW_V, dW_O (AT-C2).
+
+    Derived: the right factors of the gradients by W_Q, W_V and W_O are mean tokens. The difference of the labels'
+    mean tokens lies in span(mu_1, mu_2), their sum is `(alpha_* + alpha_#)(mu_1 + mu_2) + 2 beta sum_j mu_j`:
+    tan = `sqrt(2) (1 - alpha_* - alpha_#) / ((alpha_* + alpha_#) sqrt(M - 2))`. It vanishes with many patterns or
+    without irrelevant tokens, not with the noise.
+    """
+    told = np.asarray(relevant_fraction, float) + np.asarray(confusion_fraction, float)
+    spread = np.sqrt(2 / (np.asarray(patterns, float) - 2))
+    return np.degrees(np.arctan(spread * np.maximum(1 - told, 0) / told))
+
+
+def key_angle(patterns: ArrayLike) -> Curve:
+    """Return the largest angle, in degrees, of the leading directions of dW_K to span(mu_1, mu_2) (AT-C2).
+
+    Derived: the right factor is the covariance of a sequence's tokens times the direction that the output rewards;
+    for that direction mu_1, `alpha_* (mu_1 - zbar_1)`. Summed over labels this is
+    `alpha_* ((1 - alpha_* - alpha_#)(mu_1 + mu_2) - 2 beta sum_j mu_j)`: tan = `sqrt(2 / (M - 2))`, whatever the
+    fractions, as long as there are irrelevant tokens.
+    """
+    return np.degrees(np.arctan(np.sqrt(2 / (np.asarray(patterns, float) - 2))))
+
+
+def large_row_norm(width: ArrayLike, reference_width: float, reference_norm: float) -> Curve:
+    """Return the norm of the large rows of W_O at other widths, `~ m^-1/2` (AT-C4).
+
+    arXiv:2504.10957, Corollary 2, for the sibling model with a single W and V (AT-C-F2). Derived here: outputs of
+    order one need `m` neurons of contribution `|w| / sqrt(m)` to sum to order one.
+    """
+    return reference_norm * np.sqrt(reference_width / np.asarray(width, float))
