@@ -52,7 +52,7 @@ SWEEP = Sweep(
         "label_noise": [0.0, 1.0],
     },
     run={"output_scale": [0.01, LARGE_START]},
-    problem_seeds=12,
+    problem_seeds=8,
     run_seeds=2,
     steps=range(0, 401, 40),
     presets={

@@ -20,6 +20,7 @@ from rich.table import Table
 
 from theory_sim import plotting, report
 from theory_sim.claims import Finding, verify
+from theory_sim.engine.block import spare_threads
 from theory_sim.engine.provenance import provenance
 from theory_sim.engine.results import export, open_results
 from theory_sim.engine.run import Summary, run
@@ -249,13 +250,11 @@ def info(as_json: Json = False) -> None:
 
 def main() -> None:
     """Run the command; a request that cannot be carried out ends in one line and exit status 2."""
-    cache = (
-        Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache"))
-        / "theory_sim"
-        / f"jaxlib-{jaxlib.__version__}"
-    )
-    if not jax.config.jax_compilation_cache_dir:
-        jax.config.update("jax_compilation_cache_dir", str(cache))
+    spare_threads()
+    caches = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache"))
+    if not _cache_folder():
+        folder = caches / "theory_sim" / f"jaxlib-{jaxlib.__version__}"
+        jax.config.update("jax_compilation_cache_dir", str(folder))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
     jax.config.update("jax_persistent_cache_min_entry_size_bytes", 0)
     try:

@@ -1,5 +1,6 @@
 """Compute one block, anywhere: in this process, in another, on another machine."""
 
+import os
 import time
 import warnings
 from collections import Counter
@@ -46,6 +47,15 @@ class Task:
     problems: dict[str, np.ndarray]
     runs: dict[str, np.ndarray]
     valid: np.ndarray
+
+
+def spare_threads() -> None:
+    """Give JAX's CPU backend, if it has not started, more threads than it has cores and devices.
+
+    jaxlib computes a batch of decompositions (SVD, eigenvalues) in a pool thread that waits for other threads
+    of its pool; when as many wait as there are threads, the program hangs for ever. On two cores, two do.
+    """
+    os.environ.setdefault("PJRT_NPROC", str(max(16, 2 * (os.cpu_count() or 1))))
 
 
 @contextmanager
