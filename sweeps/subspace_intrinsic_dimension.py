@@ -72,9 +72,9 @@ SWEEP = Sweep(
     steps=[0, 10, 30, 100, 300, 1000],  # 1000 minibatches are 95 epochs of digits, the paper's 100
     presets={
         "smoke": {
-            "task": ["codimension_10", "codimension_20", "digits"],
+            "task": ["codimension_10", "codimension_20", "digits", "digits_shuffled"],
             "projection": ["dense"],
-            "dim": [*TOY_DIMS, 60, 240],
+            "dim": [*TOY_DIMS, 0, 60, 240],
             "problem_seeds": 32,
             "steps": [0, 100],
         },

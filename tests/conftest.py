@@ -1,12 +1,12 @@
 """Strict settings for every test: float64, several devices, drawn examples that do not change."""
 
+import os
+
 import hypothesis
 import jax
 import matplotlib
 
-from theory_sim.engine.block import spare_threads
-
-spare_threads()
+os.environ["PJRT_NPROC"] = "8"  # as `spare_threads`, for four devices
 # Four simulated devices on the CPU: whatever the engine runs here is sharded.
 jax.config.update("jax_num_cpu_devices", 4)
 jax.config.update("jax_enable_x64", True)

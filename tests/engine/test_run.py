@@ -320,3 +320,24 @@ def test_precision_is_the_callers(tmp_path, precision):
     data = open_results(tmp_path / "r")
     assert data["distance"].dtype == precision
     assert data.attrs["precision"] == precision
+
+
+def test_decompositions_on_a_cpu_run_on_one_device_and_many_are_warned_of(tmp_path, monkeypatch):
+    def decomposing(*, count=1):
+        def observe(problem, hyper, x):
+            matrix = x * jnp.eye(3) + jnp.ones((3, 3))
+            parts = [jnp.linalg.svd(matrix + i)[1][0] for i in range(count - 1)]
+            return {"size": jnp.linalg.qr(matrix)[1][0, 0] + sum(parts, jnp.zeros(()))}
+
+        return scalar_descent()._replace(observe=observe, variables={})
+
+    facts = compiler.inspect(decomposing(), np.array([0, 1]))
+    assert facts.decompositions == 1
+    assert compiler.devices_for(facts) == 1
+    assert compiler.devices_for(compiler.inspect(scalar_descent(), np.array([0, 1]))) == len(
+        jax.local_devices()
+    )
+    run(Sweep(decomposing, run_seeds=8, steps=3), tmp_path / "r")
+    monkeypatch.setenv("PJRT_NPROC", "4")
+    with pytest.warns(RuntimeWarning, match="4 matrix decompositions"):
+        compiler.devices_for(compiler.inspect(decomposing(count=4), np.array([0, 1])))

@@ -1,6 +1,5 @@
 """One-layer attention: a transformer on pattern data, its weight updates, and its pruning."""
 
-from theory_sim.attention.decompositions import leading_directions, orthonormal_rows, ranks
 from theory_sim.attention.network import Weights, attention, contributions, head, hinge, wrong
 from theory_sim.attention.patterns import Sequences, Setting, draw_sequences, orthonormal_patterns
 from theory_sim.attention.pruning import (
@@ -19,6 +18,7 @@ from theory_sim.attention.updates import (
     energy_outside,
     largest_angle,
 )
+from theory_sim.decompositions import leading_directions, orthonormal_rows, ranks
 
 __all__ = [
     "UNIMODAL_SEPARATION",

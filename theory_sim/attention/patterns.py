@@ -17,7 +17,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
-from theory_sim.attention.decompositions import orthonormal_rows, ranks
+from theory_sim.decompositions import orthonormal_rows, ranks
 
 
 class Setting(NamedTuple):

@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from theory_sim.attention.decompositions import ranks
+from theory_sim.decompositions import ranks
 
 ORDERS = ("small_first", "large_first", "random")
 UNIMODAL_SEPARATION = 0.75

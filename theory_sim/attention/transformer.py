@@ -20,11 +20,11 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
-from theory_sim.attention.decompositions import leading_directions, ranks
 from theory_sim.attention.network import Weights, attention, contributions, hinge, wrong
 from theory_sim.attention.patterns import Sequences, Setting, draw_sequences, orthonormal_patterns
 from theory_sim.attention.pruning import ORDERS, pruned_outputs, pruning_ranks, quantiles, two_groups
 from theory_sim.attention.updates import effective_rank, energy_outside, largest_angle
+from theory_sim.decompositions import leading_directions, ranks
 from theory_sim.simulation import Metrics, Simulation, Variable
 
 Dims = Mapping[str, Sequence[Any] | np.ndarray]

@@ -1,7 +1,7 @@
 r"""The geometry of a weight update `dW = W(t) - W(0)`: its rank, and where its leading directions point.
 
 >>> import jax.numpy as jnp
->>> from theory_sim.attention.decompositions import leading_directions
+>>> from theory_sim.decompositions import leading_directions
 >>> values, directions = leading_directions(jnp.diag(jnp.array([3.0, 2.0, 0.1, 0.0])))
 >>> int(effective_rank(values)), round(float(energy_outside(values, 2)), 5)
 (2, 0.00077)

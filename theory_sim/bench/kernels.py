@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from theory_sim.attention import pattern_transformer
 from theory_sim.bench import plain_numpy
@@ -68,7 +69,7 @@ def symmetric_sensing(
     )  # fmt: skip
 
 
-def transformer(*, runs: int = 256, steps: int = 100) -> Kernel:
+def transformer(*, runs: int = 256, steps: int = 400) -> Kernel:
     """The one-layer transformer at the size of its study's quick preset; flops as XLA counts a lone step."""
     sizes = {"dim": 16, "tokens": 12, "width": 64, "samples": 256, "test_samples": 128}
     simulation = pattern_transformer(**sizes)
@@ -100,7 +101,7 @@ def transformer(*, runs: int = 256, steps: int = 100) -> Kernel:
     )
 
 
-def subspace_network(*, runs: int = 64, steps: int = 50, dim: int = 240) -> Kernel:
+def subspace_network(*, runs: int = 64, steps: int = 100, dim: int = 240) -> Kernel:
     """A network on the digits in a dense random subspace, one projection for all runs; flops as XLA counts."""
     widths = [64, 60, 60, 10]
     adam = partial(optax.adam, b1=0.9, b2=0.99)
@@ -142,10 +143,22 @@ def _batch(simulation: Simulation, runs: int, steps: int, swept: dict[str, Any])
     hyper = jax.tree.map(lambda x: jnp.broadcast_to(x, (runs,)), lone)
     hyper = hyper._replace(**{name: jnp.asarray(values) for name, values in swept.items()})
     keys = jax.vmap(partial(jax.random.fold_in, jax.random.key(1)))(jnp.arange(runs))
-    batch = jax.vmap(trajectory(simulation, [0, steps // 2, steps]), (0, None, 0))
-    compiled = jax.jit(batch).lower(keys, problem, hyper).compile()
+    batch = jax.vmap(trajectory(simulation, [steps]), (0, None, 0))
+    # As the engine does: the runs spread over all local devices, the problem on each.
+    mesh, over_runs = Mesh(np.asarray(jax.local_devices()), ("runs",)), PartitionSpec("runs")
+    spread = jax.shard_map(
+        batch,
+        mesh=mesh,
+        in_specs=(over_runs, PartitionSpec(), over_runs),
+        out_specs=over_runs,
+        check_vma=False,
+    )
+    compiled = jax.jit(spread).lower(keys, problem, hyper).compile()
+    placed = jax.device_put(
+        (keys, problem, hyper), tuple(NamedSharding(mesh, s) for s in (over_runs, PartitionSpec(), over_runs))
+    )
     state = jax.jit(simulation.init)(jax.random.key(2), problem, lone)
-    return lambda: compiled(keys, problem, hyper), problem, state
+    return lambda: compiled(*placed), problem, state
 
 
 def _flops(simulation: Simulation, problem: Any, state: Any) -> float:

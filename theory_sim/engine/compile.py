@@ -3,6 +3,7 @@
 import hashlib
 import os
 import re
+import warnings
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any, NamedTuple
@@ -20,6 +21,21 @@ MEMORY_SHARE = 0.8
 """Part of the free memory that one block may take."""
 
 
+DECOMPOSITIONS = {
+    "svd",
+    "eigh",
+    "eig",
+    "qr",
+    "geqrf",
+    "geqp3",
+    "householder_product",
+    "lu",
+    "cholesky",
+    "schur",
+}
+"""Primitives that jaxlib computes with LAPACK on a CPU."""
+
+
 class Program(NamedTuple):
     """A compiled program, its static sizes, and the arrays of the simulation that it takes as arguments."""
 
@@ -29,11 +45,21 @@ class Program(NamedTuple):
     bytes: int
 
 
-class Work(NamedTuple):
-    """What one run costs: bytes of its state, floating point operations of all its steps."""
+class Facts(NamedTuple):
+    """What is known of a simulation without compiling it.
 
+    `digest` identifies the computation of one run: its jaxpr and the data bound into it. Comments, names and
+    claims may change without making results stale; a changed formula may not. `records` and `conclusions` are
+    abstract, `state_bytes` and `run_flops` are the size of one state and the operations of all its steps, and
+    `decompositions` counts the matrix decompositions in the program.
+    """
+
+    digest: str
+    records: dict[str, Any]
+    conclusions: dict[str, Any]
     state_bytes: int
     run_flops: float
+    decompositions: int
 
 
 def split_arrays(simulation: Simulation) -> tuple[tuple[jax.Array, ...], Callable[[Any], Simulation]]:
@@ -66,37 +92,61 @@ def numbers(defaults: Any, given: Mapping[str, np.ndarray], shape: tuple[int, ..
     return defaults._replace(**fields)
 
 
-def digest(simulation: Simulation, steps: np.ndarray) -> str:
-    """Return a digest of the computation of one run: its jaxpr and the data bound into it.
-
-    Comments, names and claims may change without making results stale; a changed formula may not.
-    """
+def inspect(simulation: Simulation, steps: np.ndarray) -> Facts:
+    """Trace one run, and tell what it computes and what it costs."""
     arrays, merge = split_arrays(simulation)
 
     def one(traced: Any, key: Any, setting: Any, hyper: Any) -> Any:
         merged = merge(traced)
-        run = rollout(merged, steps)(key, merged.sample(key, setting), hyper)
-        return run.records, run.conclusions
+        problem = merged.sample(key, setting)
+        return rollout(merged, steps)(key, problem, hyper), problem
 
+    key = jax.random.key(0)
     setting, hyper = numbers(simulation.setting, {}, ()), numbers(simulation.hyper, {}, ())
-    jaxpr = jax.make_jaxpr(one)(arrays, jax.random.key(0), setting, hyper)
+    jaxpr, (result, problem) = jax.make_jaxpr(one, return_shape=True)(arrays, key, setting, hyper)
     text = re.sub(r"0x[0-9a-f]+", "", str(jaxpr))
     sha = hashlib.sha256(text.encode())
     for array in (*arrays, *jaxpr.consts):
         sha.update(np.asarray(array).tobytes())
-    return sha.hexdigest()[:16]
+    step = jax.jit(simulation.step).lower(key, problem, hyper, result.state)
+    flops = float((step.cost_analysis() or {}).get("flops", 0.0))
+    return Facts(
+        digest=sha.hexdigest()[:16],
+        records=result.records,
+        conclusions=result.conclusions,
+        state_bytes=sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(result.state)),
+        run_flops=max(flops, 1.0) * max(int(steps[-1]), 1),
+        decompositions=_decompositions(jaxpr.jaxpr),
+    )
 
 
-def outputs(simulation: Simulation, steps: np.ndarray) -> tuple[dict, dict, Work]:
-    """Return the abstract records and conclusions of one run, and what the run costs."""
-    setting, hyper = numbers(simulation.setting, {}, ()), numbers(simulation.hyper, {}, ())
-    key = jax.random.key(0)
-    problem = jax.eval_shape(simulation.sample, key, setting)
-    result = jax.eval_shape(rollout(simulation, steps), key, problem, hyper)
-    cost = jax.jit(simulation.step).lower(key, problem, hyper, result.state).cost_analysis() or {}
-    size = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(result.state))
-    work = Work(size, max(float(cost.get("flops", 0.0)), 1.0) * max(int(steps[-1]), 1))
-    return result.records, result.conclusions, work
+def _decompositions(jaxpr: Any) -> int:
+    """Count the decompositions in a jaxpr and in those inside its equations."""
+    count = 0
+    for equation in jaxpr.eqns:
+        count += equation.primitive.name in DECOMPOSITIONS
+        for value in jax.tree.leaves(list(equation.params.values()), is_leaf=lambda x: hasattr(x, "eqns")):
+            inner = getattr(value, "jaxpr", value)
+            count += _decompositions(inner) if hasattr(inner, "eqns") else 0
+    return count
+
+
+def devices_for(facts: Facts) -> int:
+    """Return how many local devices a program is spread over: all, but one for decompositions on a CPU.
+
+    jaxlib computes a batch of decompositions on a CPU in a pool thread that waits for other threads of its
+    pool: when as many wait as there are threads, the program hangs for ever.
+    """
+    devices = jax.local_devices()
+    if devices[0].platform != "cpu" or not facts.decompositions:
+        return len(devices)
+    if facts.decompositions >= int(os.environ.get("PJRT_NPROC", os.cpu_count() or 1)):
+        told = (
+            f"{facts.decompositions} matrix decompositions in one program can hang on a CPU with so few threads: "
+            f"if this does, set the environment variable PJRT_NPROC to more than {facts.decompositions}"
+        )
+        warnings.warn(told, RuntimeWarning, stacklevel=2)
+    return 1
 
 
 def build(simulation: Simulation, steps: np.ndarray, sizes: Sizes, devices: list[Any]) -> Program:

@@ -134,23 +134,29 @@ def _prepare(
         return None
     problems, runs = _filled(problems, simulation.setting), _filled(runs, simulation.hyper)
     try:
-        records, conclusions, work = compiler.outputs(simulation, steps)
+        facts = compiler.inspect(simulation, steps)
     except (
         Exception
     ) as error:  # a simulation is a user's code: what it raises is their bad input, not our fault
         reason = str(error).strip().partition("\n")[0]
         told = f"{name_of(sweep.simulation)} cannot be simulated: {type(error).__name__}: {reason}"
         raise RequestError(told) from error
-    devices = jax.local_devices()
-    sizes = choose_sizes(wanted, **work._asdict(), platform=devices[0].platform, devices=len(devices))
+    devices = compiler.devices_for(facts)
+    sizes = choose_sizes(
+        wanted,
+        state_bytes=facts.state_bytes,
+        run_flops=facts.run_flops,
+        platform=jax.default_backend(),
+        devices=devices,
+    )
     record = {
         "shape": identity(sweep, shape),
-        "digest": compiler.digest(simulation, steps),
+        "digest": facts.digest,
         "jax": jax.__version__,
         "sizes": list(sizes),
         "setting": defaults(simulation.setting),
         "hyper": defaults(simulation.hyper),
-        "metrics": metrics(simulation.variables, records, conclusions),
+        "metrics": metrics(simulation.variables, facts.records, facts.conclusions),
     }
     key = key_of(record["shape"])
     stored = store.add_shape(key, record)
@@ -165,7 +171,15 @@ def _prepare(
     # The sizes of the first run are kept: the same blocks give the same bits.
     kept = Sizes(*stored["sizes"])
     job = Job(
-        how[0], tuple(shape.items()), tuple(steps.tolist()), sweep.root_seed, how[1], key, kept, store.path
+        factory=how[0],
+        shape=tuple(shape.items()),
+        steps=tuple(steps.tolist()),
+        root_seed=sweep.root_seed,
+        precision=how[1],
+        key=key,
+        sizes=kept,
+        devices=devices,
+        store=store.path,
     )
     return _Part(job, problems, runs, wanted, completed(store, key, problems, runs))
 

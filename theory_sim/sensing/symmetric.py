@@ -19,6 +19,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
+from theory_sim.decompositions import leading_directions, orthonormal_rows
 from theory_sim.sensing.measurements import Operator, adjoint, gaussian, measure
 from theory_sim.simulation import Metrics, Simulation, Variable
 
@@ -115,7 +116,7 @@ def _sample(
     key: PRNGKeyArray, setting: Setting, *, dim: int, true_rank: int, measurements: int | None
 ) -> Problem:
     operator_key, target_key, noise_key = jax.random.split(key, 3)
-    basis, _ = jnp.linalg.qr(jax.random.normal(target_key, (true_rank, dim)).T)
+    basis = orthonormal_rows(jax.random.normal(target_key, (true_rank, dim))).T
     singular_values = jnp.linspace(1.0, 1.0 / setting.condition_number, true_rank)
     target = (basis * singular_values) @ basis.T
     if measurements is None:
@@ -153,11 +154,11 @@ def _conclude(problem: Problem, hyper: Hyper, records: Metrics, state: State) ->
     """
     true_rank, max_rank = problem.basis.shape[1], state.factor.shape[1]
     signal = problem.basis.T @ state.factor
-    _, directions = jnp.linalg.eigh(signal.T @ signal)
-    leading = jnp.arange(max_rank) >= max_rank - jnp.minimum(hyper.rank, true_rank)
-    kept = jnp.where(leading, directions, 0.0)
+    _, directions = leading_directions(signal)
+    leading = jnp.arange(max_rank) < jnp.minimum(hyper.rank, true_rank)
+    kept = jnp.where(leading, directions.T, 0.0)
     tail = state.start - problem.basis @ (problem.basis.T @ state.start)
     tail = tail - (tail @ kept) @ kept.T
-    squared = jnp.linalg.eigvalsh(tail.T @ tail)[::-1]
+    values, _ = leading_directions(tail)
     modes = jnp.arange(max_rank) < hyper.rank - true_rank
-    return {"tail_start": jnp.where(modes, jnp.maximum(squared, 0.0), 0.0)}
+    return {"tail_start": jnp.where(modes, values**2, 0.0)}

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree
 
+from theory_sim.decompositions import orthonormal_rows
 from theory_sim.simulation import Metrics, Simulation, Variable
 from theory_sim.subspace.projections import projection_named
 
@@ -69,7 +70,7 @@ def codimension_toy(
         members = jnp.repeat(jnp.eye(groups), ambient // groups, axis=1)
         sums = jax.vmap(draw(key, ambient, max_dim).transpose)(members)
         # The first r columns of Q span the first r columns of S P: one factorisation serves every dimension.
-        return CodimensionProblem(sums, jnp.linalg.qr(sums)[0])
+        return CodimensionProblem(sums, orthonormal_rows(sums.T[:groups]).T)
 
     def init(key: PRNGKeyArray, problem: CodimensionProblem, hyper: CodimensionHyper) -> CodimensionState:
         theta_0 = hyper.initial_scale * jax.random.normal(key, (ambient,))
