@@ -141,7 +141,7 @@ def write_generated(findings: Sequence[Finding], figures: Iterable[Path], folder
         included.append(rf"\expandafter\def\csname figure@{figure.stem}\endcsname{{{Path(path).as_posix()}}}")
     files = {
         "numbers.tex": "\n".join(numbers),
-        "ledger.tex": "\n".join(rows),
+        "ledger.tex": "\n".join([_TABLE_HEAD, *rows, _TABLE_FOOT]),
         "figures.tex": "\n".join(included),
         "ledger.md": ledger_markdown(findings),
     }
@@ -164,6 +164,12 @@ def number(value: float) -> str:
     return "-" if np.isnan(value) else f"{value:.4g}"
 
 
+_TABLE_HEAD = r"""\begin{tabularx}{\linewidth}{@{}lXllll@{}}
+\toprule
+claim & statement & predicted & measured [95\%] & verdict & control \\
+\midrule"""
+_TABLE_FOOT = r"""\bottomrule
+\end{tabularx}"""
 _FIELDS = ("predicted", "measured", "verdict", "control")
 
 
