@@ -20,12 +20,13 @@ def draw(data: xr.Dataset) -> Figure:
 
 def draw_reach(axis, data):
     panel_label(axis, "a", "best reachable loss")
-    for color, codimension in zip(COLORS, (10, 20), strict=False):
+    places = ((0.6, 0.02), (15.2, 0.6))
+    for color, codimension, place in zip(COLORS, (10, 20), places, strict=False):
         dims, ratios = cells(
             data.sel(dim=slice(1, codimension - 1)), "best_ratio", f"codimension_{codimension}", "dense"
         )
         band(axis, dims, ratios, color=color, marker="o", linestyle="none")
-        label_line(axis, f"codimension {codimension}", 0.55 * codimension, 0.52, color=color, xytext=(6, 4))
+        label_line(axis, f"codimension\n{codimension}", *place, color=color)
         laws = [reachable_loss_law(codimension, int(d)) for d in dims]
         for quantile in (0.025, 0.5, 0.975):
             theory_line(axis, dims, [law.ppf(quantile) for law in laws], linewidth=0.7)
