@@ -189,3 +189,31 @@ def test_every_verb_has_help_with_an_example(command, verb):
     status, out, _ = command(verb, "--help")
     assert status == 0
     assert f"Example: theory-sim {verb}" in out
+
+
+ELSEWHERE = {
+    "imported": "import theory_sim as t\nSWEEP = t.Sweep(t.sensing.symmetric_gd, "
+    "shape={'dim': [4], 'true_rank': [1], 'max_rank': [2]}, steps=3)\n",
+    "nameless": "import theory_sim as t\nfrom tests.examples import scalar_descent\n"
+    "SWEEP = t.Sweep(lambda: scalar_descent(), steps=3)\n",
+    "partial": "import functools\nimport theory_sim as t\nfrom tests.examples import random_walk\n"
+    "SWEEP = t.Sweep(functools.partial(random_walk, dim=3), steps=3)\n",
+}
+
+
+@pytest.mark.parametrize("name", ELSEWHERE)
+def test_a_factory_need_not_be_defined_in_the_study(command, tmp_path, name):
+    (tmp_path / f"{name}.py").write_text(ELSEWHERE[name])
+    status, out, err = command("run", tmp_path / f"{name}.py")
+    assert status == 0, err
+    assert "1 runs computed" in out
+    assert command("plot", tmp_path / f"{name}.py")[0] == 0
+
+
+def test_a_figure_that_raises_is_one_clear_line(command, tmp_path):
+    text = MINE.read_text() + "\n\ndef draw(data):\n    return 1 / 0\n"
+    (tmp_path / "drawn.py").write_text(text)
+    command("run", tmp_path / "drawn.py", "--preset", "smoke")
+    status, _, err = command("plot", tmp_path / "drawn.py")
+    assert status == 2
+    assert "cannot be drawn from these results: ZeroDivisionError" in err

@@ -32,6 +32,9 @@ def test_where_leaves_out_cells():
         (lambda: small_sweep(step_size=[]), "'step_size' is empty"),
         (lambda: small_sweep(step_size=[0.1, 0.1]), "repeats the value 0.1"),
         (lambda: small_sweep(step_size=[0.1, float("nan")]), "holds NaN"),
+        (lambda: small_sweep(step_size=[1, 1.0]), "repeats the value 1.0"),
+        (lambda: small_sweep(steps=10**20), "steps must be below"),
+        (lambda: small_sweep(root_seed=True), "root_seed must be a whole number"),
         (lambda: small_sweep(run_seeds=0), "run_seeds must be a whole number of at least 1, got 0"),
         (lambda: small_sweep(run_seeds=-3), "got -3"),
         (lambda: small_sweep(problem_seeds=1.5), "got 1.5"),
@@ -63,6 +66,7 @@ def test_wrong_requests_raise_at_once_with_one_clear_line(make, message):
         (Sweep(random_walk, problem={"kurvature": [3]}), "did you mean 'curvature'"),
         (Sweep(random_walk, run={"rank": [2, 5]}), r"'rank' must lie in \[1, 4\], got 5"),
         (Sweep(random_walk, run={"rank": [1.5]}), "'rank' takes whole numbers, got 1.5"),
+        (Sweep(random_walk, run={"scale": [float("inf")]}), "finite numbers, got inf"),
         (Sweep(random_walk, run={"scale": ["big"]}), "'scale' takes numbers, got 'big'"),
     ],
 )

@@ -1,5 +1,8 @@
 """Theorems about low-rank structure in learning, as executable claims."""
 
+import importlib
+from types import ModuleType
+
 from theory_sim.claims import AtLeast, AtMost, Claim, Equals, Finding, MatchesCurve, Ordering, judge, verify
 from theory_sim.engine.results import export, open_results
 from theory_sim.engine.run import Progress, Summary, run
@@ -41,3 +44,10 @@ __all__ = [
     "trajectory",
     "verify",
 ]
+
+
+def __getattr__(name: str) -> ModuleType:
+    # The families are loaded when they are first used: flax and optax take a second.
+    if name in ("attention", "sensing", "subspace"):
+        return importlib.import_module(f"theory_sim.{name}")
+    raise AttributeError(f"module 'theory_sim' has no attribute {name!r}")

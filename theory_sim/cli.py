@@ -309,8 +309,11 @@ def _draw(study: Study, data: xr.Dataset, folder: Path) -> list[Path]:
     try:
         with plotting.style():
             figure = (study.draw or plotting.default_figure)(data)
-    except (KeyError, IndexError) as error:
-        raise RequestError(f"{study.name}: its figure needs what the results lack: {error}") from error
+    except RequestError:
+        raise
+    except Exception as error:  # a figure is a user's code
+        told = f"{type(error).__name__}: {error}"
+        raise RequestError(f"{study.name}: its figure cannot be drawn from these results: {told}") from error
     keys = ("study", "theory_sim", "git_commit", "git_dirty", "computation", "precision", "root_seed")
     try:
         return plotting.save(figure, folder / study.name, {key: str(data.attrs[key]) for key in keys})

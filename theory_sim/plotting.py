@@ -161,7 +161,9 @@ def _draw_steps(axis: Axes, data: xr.Dataset, values: xr.DataArray, longest: str
         runs = (values.isel({longest: i}) if longest else values).to_numpy().reshape(-1, len(steps))
         runs = runs[~np.isnan(runs).all(axis=1)]
         if len(runs):
-            label = f"{longest} = {data[longest].to_numpy()[i]:.4g}" if longest else None
+            value = data[longest].to_numpy()[i] if longest else ""
+            number_or_word = value if isinstance(value, str) else f"{value:.4g}"
+            label = f"{longest} = {number_or_word}" if longest else None
             band(axis, steps[steps > 0], runs[:, steps > 0], color=COLORS[number % len(COLORS)], label=label)
     positive = bool((values.to_numpy()[..., steps > 0] > 0).all())
     log_axes(axis, "both" if positive else "x")

@@ -112,6 +112,8 @@ def recorded_steps(steps: int | Sequence[int] | np.ndarray) -> np.ndarray:
     Raises ValueError when they are not whole, non-negative and strictly increasing.
     """
     if isinstance(steps, int | np.integer) and not isinstance(steps, bool):
+        if steps > 2**31 - 1:
+            raise ValueError(f"steps must be below 2**31, got {steps}")
         if steps < 0:
             raise ValueError(f"steps must not be negative, got {steps}")
         return log_spaced(int(steps))

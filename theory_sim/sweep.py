@@ -62,7 +62,7 @@ class Sweep:
                 raise RequestError(f"axis {name!r} is given twice, among the shape, problem and run axes")
         for name in ("problem_seeds", "run_seeds"):
             object.__setattr__(self, name, _count(name, getattr(self, name)))
-        if not isinstance(self.root_seed, int) or not 0 <= self.root_seed < 2**32:
+        if type(self.root_seed) is not int or not 0 <= self.root_seed < 2**32:
             raise RequestError(
                 f"root_seed must be a whole number from 0 to 2**32 - 1, got {self.root_seed!r}"
             )
@@ -168,8 +168,9 @@ def cells(sweep: Sweep, shape: Mapping[str, Any]) -> tuple[dict[str, np.ndarray]
             **{name: values[:, None] for name, values in problems.items()},
             **{name: values[None, :] for name, values in runs.items()},
         )
-    except TypeError as error:
-        raise RequestError(f"Sweep.where must take every axis by name: {error}") from error
+    except Exception as error:  # a predicate is a user's code
+        told = f"{type(error).__name__}: {error}"
+        raise RequestError(f"Sweep.where must take all axes by name, as arrays: {told}") from error
     return problems, runs, np.broadcast_to(np.asarray(wanted, dtype=bool), counts).copy()
 
 
@@ -193,9 +194,10 @@ def _values(name: str, given: Any) -> list[Any]:
         raise RequestError(f"axis {name!r} holds NaN")
     seen = set()
     for value in values:
-        if repr(value) in seen:
+        key = float(value) if isinstance(value, int | float) else repr(value)
+        if key in seen:
             raise RequestError(f"axis {name!r} repeats the value {value!r}")
-        seen.add(repr(value))
+        seen.add(key)
     return values
 
 
@@ -220,6 +222,8 @@ def _check_values(name: str, values: Sequence[Any], default: Any, limits: tuple[
     for value in values:
         if not isinstance(value, int | float | bool) or (isinstance(value, bool) and whole):
             raise RequestError(f"axis {name!r} takes numbers, got {value!r}")
+        if not math.isfinite(value):
+            raise RequestError(f"axis {name!r} takes finite numbers, got {value!r}")
         if whole and value != int(value):
             raise RequestError(f"axis {name!r} takes whole numbers, got {value!r}")
         if limits and not limits[0] <= value <= limits[1]:

@@ -81,7 +81,7 @@ def test_the_benchmark_measures_a_kernel_against_its_limit_and_its_loop():
 
 
 def test_our_kernels_share_one_operator_between_runs():
-    kernel = kernels.symmetric_sensing(runs=3, steps=2, dim=6, measurements=20, rank=3)
+    kernel = kernels.symmetric_sensing(runs=4, steps=2, dim=6, measurements=20, rank=3)
     errors = kernel.call()["error"]
-    assert errors.shape == (3, 3)
+    assert errors.shape == (4, 1)
     assert bool(jnp.isfinite(errors).all())

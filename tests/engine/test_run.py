@@ -341,3 +341,49 @@ def test_decompositions_on_a_cpu_run_on_one_device_and_many_are_warned_of(tmp_pa
     monkeypatch.setenv("PJRT_NPROC", "4")
     with pytest.warns(RuntimeWarning, match="4 matrix decompositions"):
         compiler.devices_for(compiler.inspect(decomposing(count=4), np.array([0, 1])))
+
+
+def test_another_default_is_refused_because_it_is_another_result(tmp_path):
+    def factory():
+        return scalar_descent()._replace(hyper=Hyper(step_size))
+
+    step_size = 0.1
+    run(Sweep(factory, steps=5), tmp_path / "r")
+    step_size = 0.5
+    with pytest.raises(StoreError, match=r"default step_size=0\.1, now 0\.5"):
+        run(Sweep(factory, steps=5), tmp_path / "r")
+
+
+def test_a_request_that_cannot_run_removes_nothing(tmp_path):
+    run(small_sweep(), tmp_path / "r")
+
+    def broken():
+        return scalar_descent()._replace(step=lambda *a: a[9])
+
+    with pytest.raises(RequestError, match="IndexError"):
+        run(Sweep(broken, steps=5), tmp_path / "r", fresh=True)
+    assert open_results(tmp_path / "r")["complete"].all()
+
+
+@pytest.mark.parametrize("file", ["store.json", "shapes", "requests"])
+@pytest.mark.parametrize("content", ["[]", '{"format": 1}', "", None])
+def test_a_damaged_store_is_told_in_one_line(tmp_path, file, content):
+    run(small_sweep(), tmp_path / "r")
+    path = tmp_path / "r" / file
+    path = path if path.is_file() else next(path.glob("*.json"))
+    path.unlink() if content is None else path.write_text(content)
+    with pytest.raises(StoreError):
+        open_results(tmp_path / "r")
+
+
+def test_a_metric_may_not_have_the_name_of_an_axis(tmp_path):
+    def factory():
+        return scalar_descent()._replace(observe=lambda p, h, x: {"step_size": x}, variables={})
+
+    with pytest.raises(RequestError, match="metric 'step_size' has the name of an axis"):
+        run(Sweep(factory, run={"step_size": [0.1]}, steps=3), tmp_path / "r")
+
+
+def test_a_sweep_without_cells_is_refused(tmp_path):
+    with pytest.raises(RequestError, match="no cells"):
+        run(Sweep(scalar_descent, steps=3, where=lambda **axes: False), tmp_path / "r")

@@ -14,7 +14,9 @@ from theory_sim.sweep import Sweep, fields
 
 def name_of(factory: Callable[..., Any]) -> str:
     """Return the name of a simulation factory: its function's, with the module that defines it."""
-    return f"{factory.__module__.removeprefix('theory_sim_study_')}.{factory.__qualname__}"
+    inner = getattr(factory, "func", factory)
+    name = getattr(inner, "__qualname__", type(inner).__name__)
+    return f"{inner.__module__.removeprefix('theory_sim_study_')}.{name}"
 
 
 def identity(sweep: Sweep, shape: Mapping[str, Any]) -> dict[str, Any]:

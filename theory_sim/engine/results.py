@@ -10,7 +10,7 @@ import numpy as np
 import xarray as xr
 
 from theory_sim.engine.store import Store, open_store
-from theory_sim.errors import RequestError, unknown
+from theory_sim.errors import RequestError, StoreError, unknown
 from theory_sim.simulation import Status
 
 FORMATS = {"zarr": ".zarr", "netcdf": ".nc", "parquet": ".parquet"}
@@ -25,6 +25,17 @@ def open_results(path: str | os.PathLike) -> xr.Dataset:
     provenance. Raises StoreError when the folder is missing, foreign or damaged.
     """
     store = open_store(path)
+    try:
+        return _assemble(store)
+    except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
+        if isinstance(error, StoreError):
+            raise
+        raise StoreError(
+            f"{store.path} is damaged ({type(error).__name__}: {error}); run with --fresh"
+        ) from error
+
+
+def _assemble(store: Store) -> xr.Dataset:
     header, shapes, requests = store.header, store.read("shapes"), store.read("requests")
     axes = _axes(list(requests.values()), shapes)
     sizes = tuple(len(values) for values in axes.values())

@@ -18,7 +18,8 @@ from theory_sim.engine.results import completed
 from theory_sim.engine.store import Store, create_store, key_of
 from theory_sim.errors import RequestError, StoreError
 from theory_sim.simulation import Simulation, Status, recorded_steps
-from theory_sim.sweep import Sweep, cells, fields
+from theory_sim.study import load_module
+from theory_sim.sweep import RESERVED, Sweep, cells, fields
 
 PRECISIONS = ("float32", "float64")
 QUEUE = 64
@@ -84,11 +85,21 @@ def run(
             "precision": precision,
             "root_seed": sweep.root_seed,
         }
+        # Everything that can be refused is refused before anything is touched, above all before `fresh` removes.
+        if sweep.cells == 0:
+            raise RequestError("the sweep has no cells: `where` leaves all of them out")
+        inspected = [
+            (shape, simulation, _inspect(sweep, simulation, steps)) for shape, simulation in simulations
+        ]
         store = create_store(path, header, fresh=fresh)
-        factory = (study, sweep.simulation.__name__) if study else sweep.simulation
+        factory = _portable(sweep.simulation, study)
+        if executor is not None and study and factory is sweep.simulation:
+            raise RequestError(
+                f"{study.name}: other processes find a factory by its name in the file; give it one"
+            )
         parts = []
-        for shape, simulation in simulations:
-            part = _prepare(sweep, shape, simulation, steps, store, (factory, precision))
+        for shape, simulation, facts in inspected:
+            part = _prepare(sweep, shape, simulation, facts, steps, store, (factory, precision))
             parts += [part] if part else []
         store.add_request(request(sweep, name, precision))
     found = sum(int((part.wanted & part.done).sum()) for part in parts)
@@ -125,14 +136,8 @@ class _Part(NamedTuple):
     done: np.ndarray
 
 
-def _prepare(
-    sweep: Sweep, shape: dict, simulation: Simulation, steps: np.ndarray, store: Store, how: tuple[Any, str]
-) -> _Part | None:
-    """Check a shape against what is stored of it, and find out which of its cells are missing."""
-    problems, runs, wanted = cells(sweep, shape)
-    if not wanted.any():
-        return None
-    problems, runs = _filled(problems, simulation.setting), _filled(runs, simulation.hyper)
+def _inspect(sweep: Sweep, simulation: Simulation, steps: np.ndarray) -> compiler.Facts:
+    """Trace one run; what goes wrong there is the request's fault, told in one line."""
     try:
         facts = compiler.inspect(simulation, steps)
     except (
@@ -141,6 +146,35 @@ def _prepare(
         reason = str(error).strip().partition("\n")[0]
         told = f"{name_of(sweep.simulation)} cannot be simulated: {type(error).__name__}: {reason}"
         raise RequestError(told) from error
+    taken = {*RESERVED, *sweep.axes} & {*facts.records, *facts.conclusions}
+    if taken:
+        raise RequestError(
+            f"the metric {sorted(taken)[0]!r} has the name of an axis or of a variable of the results"
+        )
+    return facts
+
+
+def _portable(factory: Callable[..., Simulation], study: Path | None) -> Any:
+    """Return how another process finds a factory: by its name in the study's file if it has one there."""
+    names = vars(load_module(study)).items() if study else ()
+    name = next((name for name, value in names if value is factory), None)
+    return (study, name) if name else factory
+
+
+def _prepare(
+    sweep: Sweep,
+    shape: dict,
+    simulation: Simulation,
+    facts: compiler.Facts,
+    steps: np.ndarray,
+    store: Store,
+    how: tuple[Any, str],
+) -> _Part | None:
+    """Check a shape against what is stored of it, and find out which of its cells are missing."""
+    problems, runs, wanted = cells(sweep, shape)
+    if not wanted.any():
+        return None
+    problems, runs = _filled(problems, simulation.setting), _filled(runs, simulation.hyper)
     devices = compiler.devices_for(facts)
     sizes = choose_sizes(
         wanted,
@@ -149,7 +183,7 @@ def _prepare(
         platform=jax.default_backend(),
         devices=devices,
     )
-    record = {
+    record: dict[str, Any] = {
         "shape": identity(sweep, shape),
         "digest": facts.digest,
         "jax": jax.__version__,
@@ -160,6 +194,8 @@ def _prepare(
     }
     key = key_of(record["shape"])
     stored = store.add_shape(key, record)
+    if not {"digest", "sizes", "setting", "hyper", "jax"} <= stored.keys():
+        raise StoreError(f"{store.path} is damaged: shapes/{key}.json is incomplete; run with --fresh")
     if stored["digest"] != record["digest"]:
         versions = (
             "" if stored["jax"] == jax.__version__ else f" (jax {stored['jax']}, now {jax.__version__})"
@@ -168,6 +204,14 @@ def _prepare(
             f"{store.path} was computed by other formulas than the present ones{versions}: "
             "add --fresh to compute it anew, or give another --out"
         )
+    for kind in ("setting", "hyper"):
+        changed = [name for name, value in record[kind].items() if stored[kind].get(name) != value]
+        if changed:
+            name = changed[0]
+            raise StoreError(
+                f"{store.path} was computed with the default {name}={stored[kind].get(name)}, now "
+                f"{record[kind][name]}: add --fresh to compute it anew, or give another --out"
+            )
     # The sizes of the first run are kept: the same blocks give the same bits.
     kept = Sizes(*stored["sizes"])
     job = Job(

@@ -80,6 +80,8 @@ class Store:
             try:
                 # A file of our own: numpy leaves one that it opened itself open when it is damaged.
                 with open(file, "rb") as opened, np.load(opened, allow_pickle=False) as block:
+                    if not {"shape", "valid", "status"} <= set(block.files):
+                        raise ValueError("it holds no block of runs")
                     wanted = [n for n in block.files if not cells_only or not n.startswith("metric/")]
                     yield {name: block[name] for name in wanted}
             except Exception as error:  # zipfile.BadZipFile and zlib.error share no base but Exception
@@ -161,9 +163,12 @@ def _short(value: Any) -> str:
 
 def _load_json(file: Path) -> dict:
     try:
-        return json.loads(file.read_text())
+        record = json.loads(file.read_text())
     except (OSError, ValueError) as error:
         raise StoreError(f"{file} cannot be read: {error}") from error
+    if not isinstance(record, dict):
+        raise StoreError(f"{file} is damaged: it holds no record")
+    return record
 
 
 def _write_once(path: Path, record: Mapping[str, Any]) -> dict:
