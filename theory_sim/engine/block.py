@@ -8,7 +8,6 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +35,7 @@ class Job:
     root_seed: int
     precision: str
     key: str
+    digest: str
     sizes: Sizes
     devices: int
     store: Path
@@ -99,25 +99,30 @@ def compute_block(task: Task) -> tuple[dict[Status, int], tuple]:
 
 def is_compiled(job: Job) -> bool:
     """Return whether this process has compiled a job's program already."""
-    return (job, job.sizes) in _compiled
+    return _identity(job, job.sizes) in _compiled
 
 
 # Compilation is the one thing that a process must remember: a worker computes thousands of blocks of a job.
-_compiled: dict[tuple[Job, Sizes], tuple[compiler.Program, Simulation]] = {}
+_compiled: dict[tuple, tuple[compiler.Program, Simulation]] = {}
 _KEPT = 8
 
 
+def _identity(job: Job, sizes: Sizes) -> tuple:
+    """Return what a program depends on: not the seeds, which are its arguments, nor where its results go."""
+    return job.factory, job.shape, job.digest, job.precision, job.devices, sizes
+
+
 def _program(job: Job, sizes: Sizes) -> tuple[compiler.Program, Simulation]:
-    if (job, sizes) not in _compiled:
+    key = _identity(job, sizes)
+    if key not in _compiled:
         simulation = _simulation(job.factory, job.shape)
         program = compiler.build(simulation, np.asarray(job.steps), sizes, jax.local_devices()[: job.devices])
         while len(_compiled) >= _KEPT:
             del _compiled[next(iter(_compiled))]
-        _compiled[job, sizes] = program, simulation
-    return _compiled[job, sizes]
+        _compiled[key] = program, simulation
+    return _compiled[key]
 
 
-@lru_cache(maxsize=_KEPT)
 def _simulation(factory: Any, shape: tuple[tuple[str, Any], ...]) -> Simulation:
     if isinstance(factory, tuple):
         path, name = factory

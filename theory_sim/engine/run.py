@@ -221,6 +221,7 @@ def _prepare(
         root_seed=sweep.root_seed,
         precision=how[1],
         key=key,
+        digest=record["digest"],
         sizes=kept,
         devices=devices,
         store=store.path,
