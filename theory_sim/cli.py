@@ -7,26 +7,22 @@ that passes; 2 when the request cannot be carried out; 130 when interrupted.
 import json
 import os
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
 import jax
 import jaxlib
 import typer
-import xarray as xr
 from rich.table import Table
 
-from theory_sim import plotting, report
+from theory_sim import report
+from theory_sim.arguments import connect, parse_change, parse_shard
 from theory_sim.claims import Finding, verify
 from theory_sim.engine.block import spare_threads, use_all_cores
 from theory_sim.engine.provenance import provenance
 from theory_sim.engine.results import export, open_results
-from theory_sim.engine.run import Summary, run
 from theory_sim.errors import RequestError, StoreError, unknown
-from theory_sim.progress import showing
-from theory_sim.simulation import Status
+from theory_sim.pipeline import compute, draw, judge, print_ledger, tell
 from theory_sim.study import Study, find_studies, load_study
 
 app = typer.Typer(
@@ -91,15 +87,15 @@ def run_study(
     """
     loaded = load_study(study)
     sweep = loaded.sweep.with_preset(preset or _usual_preset(loaded))
-    sweep = sweep.override(dict(map(_parse_change, changes or [])))
+    sweep = sweep.override(dict(map(parse_change, changes or [])))
     if seeds is not None:
         sweep = sweep.override({"run_seeds": seeds})
     loaded = loaded._replace(sweep=sweep)
-    with _executor(cluster) as executor:
-        summary = _compute(
-            loaded, out, precision=precision, shard=_parse_shard(shard), executor=executor, fresh=fresh
+    with connect(cluster) as executor:
+        summary = compute(
+            loaded, out, precision=precision, shard=parse_shard(shard), executor=executor, fresh=fresh
         )
-    _tell(summary, loaded)
+    tell(summary, loaded)
 
 
 @app.command("plot")
@@ -111,7 +107,7 @@ def plot_study(
     Example: theory-sim plot sensing_symmetric_rate
     """
     loaded = load_study(study)
-    for path in _draw(loaded, open_results(out / loaded.name), figures):
+    for path in draw(loaded, open_results(out / loaded.name), figures):
         print(path)
 
 
@@ -132,13 +128,13 @@ def verify_studies(
     names = studies or [name for name in find_studies(Path("sweeps")) if (out / name).is_dir()]
     if not names:
         raise RequestError(f"there is nothing to verify in {out}: run a study first")
-    findings = [f for name in names for f in _findings(load_study(name), out)]
+    findings = [f for name in names for f in judge(load_study(name), out)]
     if as_json:
         print(json.dumps([finding.record() for finding in findings], indent=1))
     elif markdown:
         print(report.ledger_markdown(findings), end="")
     else:
-        _print_ledger(findings)
+        print_ledger(findings)
     if not all(finding.good for finding in findings):
         raise typer.Exit(1)
 
@@ -192,12 +188,12 @@ def reproduce(
             study = study._replace(sweep=study.sweep.with_preset(preset))
         elif study.sweep.presets:
             raise unknown(f"preset of {name}", preset, study.sweep.presets)
-        _tell(_compute(study, out, fresh=fresh), study)
-        drawn += _draw(study, open_results(out / name), figures)
-        findings += _findings(study, out)
+        tell(compute(study, out, fresh=fresh), study)
+        drawn += draw(study, open_results(out / name), figures)
+        findings += judge(study, out)
     written = report.write_generated(findings, [path for path in drawn if path.suffix == ".pdf"], paper)
     print(f"{len(drawn)} figures in {figures}, {len(written)} files in {paper}\n")
-    _print_ledger(findings)
+    print_ledger(findings)
 
 
 @app.command("export")
@@ -274,115 +270,6 @@ def _cache_folder() -> str | None:
 
 def _usual_preset(study: Study) -> str | None:
     return "quick" if "quick" in study.sweep.presets else None
-
-
-def _compute(study: Study, out: Path, **options: Any) -> Summary:
-    with showing(study.name) as show:
-        return run(study.sweep, out / study.name, name=study.name, study=study.path, report=show, **options)
-
-
-def _tell(summary: Summary, study: Study) -> None:
-    """Say what a run did, and name the cells that did not end well."""
-    done = f"{summary.computed} runs computed in {summary.seconds:.1f} s"
-    print(
-        f"{study.name}: {done}, {summary.found} were there, {summary.cells} in all; results in {summary.path}"
-    )
-    for status, count in summary.statuses.items():
-        if status is not Status.FINISHED:
-            print(f"  {count} runs {status.name.lower().replace('_', ' ')}: {status.meaning}")
-            for cell in _cells_with(open_results(summary.path), status, 5):
-                print(f"    {cell}")
-
-
-def _cells_with(data: xr.Dataset, status: Status, most: int) -> Iterator[str]:
-    bad = (data["status"] == status).to_numpy().nonzero()
-    for place in list(zip(*bad, strict=True))[:most]:
-        at = dict(zip(data["status"].dims, place, strict=True))
-        cell = ", ".join(
-            f"{name}={data[name].to_numpy()[i]}" for name, i in at.items() if data.sizes[name] > 1
-        )
-        step = int(data["diverged_at"].isel(at))
-        yield f"{cell or 'the only cell'}" + (f" at step {step}" if step >= 0 else "")
-
-
-def _draw(study: Study, data: xr.Dataset, folder: Path) -> list[Path]:
-    try:
-        with plotting.style():
-            figure = (study.draw or plotting.default_figure)(data)
-    except RequestError:
-        raise
-    except Exception as error:  # a figure is a user's code
-        told = f"{type(error).__name__}: {error}"
-        raise RequestError(f"{study.name}: its figure cannot be drawn from these results: {told}") from error
-    keys = ("study", "theory_sim", "git_commit", "git_dirty", "computation", "precision", "root_seed")
-    try:
-        return plotting.save(figure, folder / study.name, {key: str(data.attrs[key]) for key in keys})
-    except OSError as error:
-        raise RequestError(f"cannot write the figure to {folder}: {error.strerror or error}") from error
-
-
-def _findings(study: Study, out: Path) -> list[Finding]:
-    data = open_results(out / study.name)
-    return [verify(claim, data, study.name) for claim in study.claims]
-
-
-def _print_ledger(findings: Sequence[Finding]) -> None:
-    terminal = report.console()
-    if not findings:
-        print("no claims: the study declares none")
-        return
-    terminal.print(report.ledger_table(findings, terminal.width))
-    for note in report.ledger_notes(findings):
-        terminal.print(f"  {note}", markup=False, highlight=False)
-    terminal.print(report.ledger_summary(findings), highlight=False)
-
-
-def _parse_change(text: str) -> tuple[str, list[Any] | int]:
-    name, equals, values = text.partition("=")
-    if not equals or not name:
-        raise RequestError(f"--set takes AXIS=V1,V2, got {text!r}")
-    parsed = [_parse_value(value.strip()) for value in values.split(",") if value.strip()]
-    if name in ("steps", "problem_seeds", "run_seeds", "root_seed"):
-        if len(parsed) != 1:
-            raise RequestError(f"{name} takes one whole number, got {values!r}")
-        return name, parsed[0]
-    return name, parsed
-
-
-def _parse_value(text: str) -> Any:
-    words = {"none": None, "true": True, "false": False}
-    if text.lower() in words:
-        return words[text.lower()]
-    for kind in (int, float):
-        try:
-            return kind(text)
-        except ValueError:
-            continue
-    return text
-
-
-def _parse_shard(text: str) -> tuple[int, int]:
-    index, slash, count = text.partition("/")
-    if not slash or not index.isdigit() or not count.isdigit():
-        raise RequestError(f"--shard takes I/N, for instance 0/4, got {text!r}")
-    return int(index), int(count)
-
-
-@contextmanager
-def _executor(address: str | None) -> Iterator[Any]:
-    if address is None:
-        yield None
-        return
-    try:
-        from distributed import Client
-    except ImportError as error:
-        raise RequestError("--cluster needs Dask: pip install 'theory_sim[cluster]'") from error
-    try:
-        client = Client(address, timeout=10)
-    except (OSError, ValueError, TimeoutError) as error:
-        raise RequestError(f"no Dask scheduler answers at {address}: {error}") from error
-    with client:
-        yield client.get_executor()
 
 
 __all__ = ["StoreError", "app", "main"]
