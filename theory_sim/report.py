@@ -1,6 +1,7 @@
 """The ledger: every claim with its prediction, measurement, verdict and control, for people, programs and papers."""
 
 import os
+import textwrap
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -106,8 +107,8 @@ def explain(claim: Claim, finding: Finding | None) -> str:
         ("control", claim.control_reason),
     ):
         # The first line stands beside its title, the others below it.
-        indented = text.replace("\n", "\n" + " " * 12)
-        lines += [f"{title:<12}{indented}"] if text else []
+        wrapped = [part for line in text.split("\n") for part in textwrap.wrap(line, 96)]
+        lines += [f"{title if n == 0 else '':<12}{line}" for n, line in enumerate(wrapped)]
     if finding is None:
         return "\n".join([*lines, "verdict     not measured yet: no results"])
     lines.append(f"predicted   {finding.predicted or '-'}")
