@@ -48,7 +48,7 @@ def intrinsic_dimension(*, task: str = "codimension_10", projection: str = "dens
         network = MLP([WIDTHS[task], WIDTHS[task], 10])
         adam = partial(optax.adam, b1=0.9, b2=0.99)
         simulation = subspace_training(network, data, max_dim=240, projection=projection, optimizer=adam)
-        # Both minimise the training loss of dense runs among 0.003 .. 0.1, on both networks; no test image was used.
+        # Both minimise the training loss of dense runs among 0.003 .. 0.1, on both networks.
         hyper = simulation.hyper._replace(step_size=0.05, direct_step_size=0.01)
         simulation = simulation._replace(hyper=hyper)
     # The tasks share the axis `dim`; `where` gives each its own values, within its own limit.
