@@ -21,7 +21,7 @@ from theory_sim.claims import Finding, verify
 from theory_sim.engine.block import spare_threads, use_all_cores
 from theory_sim.engine.provenance import provenance
 from theory_sim.engine.results import export, open_results
-from theory_sim.errors import RequestError, StoreError, unknown
+from theory_sim.errors import RequestError, unknown
 from theory_sim.pipeline import compute, draw, judge, print_ledger, tell
 from theory_sim.study import Study, find_studies, load_study
 
@@ -270,6 +270,3 @@ def _cache_folder() -> str | None:
 
 def _usual_preset(study: Study) -> str | None:
     return "quick" if "quick" in study.sweep.presets else None
-
-
-__all__ = ["StoreError", "app", "main"]
