@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 
-from theory_sim.sensing import adjoint, gaussian, measure, packed_size, unvech, vech
+from theory_sim.sensing import adjoint, gaussian, general_gaussian, measure, packed_size, unvech, vech
 
 SEEDS = st.integers(0, 2**31 - 1)
 SHAPES = st.sampled_from([(1, 3), (2, 1), (5, 7), (8, 40)])
@@ -62,6 +62,38 @@ def test_adjoint_identity(seed, shape):
     vector = jax.random.normal(jax.random.key(seed + 1), (measurements,))
     left = jnp.vdot(measure(operator, matrix), vector)
     np.testing.assert_allclose(left, jnp.vdot(matrix, adjoint(operator, vector)), rtol=1e-10, atol=1e-12)
+
+
+@given(SEEDS, st.sampled_from([(1, 3, 2), (4, 2, 9), (5, 5, 3)]))
+def test_general_products_equal_dense_ones_and_are_adjoint(seed, shape):
+    rows, cols, measurements = shape
+    operator = general_gaussian(jax.random.key(seed), rows=rows, cols=cols, measurements=measurements)
+    matrices = np.asarray(operator.matrix).reshape(measurements, rows, cols)
+    draw = np.random.default_rng(seed)
+    batch, vectors = draw.normal(size=(3, rows, cols)), draw.normal(size=(3, measurements))
+    measured = jax.vmap(measure, (None, 0))(operator, jnp.asarray(batch))
+    returned = jax.vmap(adjoint, (None, 0))(operator, jnp.asarray(vectors))
+    np.testing.assert_allclose(measured, np.einsum("mij,bij->bm", matrices, batch), atol=1e-13)
+    np.testing.assert_allclose(returned, np.einsum("bm,mij->bij", vectors, matrices), atol=1e-13)
+    np.testing.assert_allclose(measure(operator, jnp.asarray(batch[0])), measured[0], atol=1e-13)
+    np.testing.assert_allclose(np.vdot(measured, vectors), np.vdot(batch, returned), rtol=1e-10)
+
+
+def test_general_operator_is_isotropic_and_nearly_isometric_on_low_rank():
+    """The mean of `||A(M)||^2` is 1 on unit matrices, its spread `sqrt(2/m)`: the RIP constants of Gaussians."""
+    left, right = np.random.default_rng(0).normal(size=(2, 400, 6, 1))
+    unit = left @ np.swapaxes(right, 1, 2)
+    unit = jnp.asarray(unit / np.linalg.norm(unit, axis=(1, 2), keepdims=True))
+
+    def square(key, matrix):
+        operator = general_gaussian(key, rows=6, cols=6, measurements=200)
+        return jnp.sum(measure(operator, matrix) ** 2)
+
+    squares = np.asarray(jax.vmap(square)(jax.random.split(jax.random.key(0), 400), unit))
+    assert abs(squares.mean() - 1) < 4.5 * squares.std() / np.sqrt(400)
+    assert squares.std() == pytest.approx(np.sqrt(2 / 200), rel=0.2)
+    # 400 chi-squares with 200 degrees of freedom stay within delta = 4.5 sqrt(2/m) of 1.
+    assert np.abs(squares - 1).max() < 4.5 * np.sqrt(2 / 200)
 
 
 def test_normal_operator_is_the_identity_in_expectation():
@@ -133,6 +165,9 @@ def test_forward_derivative_of_a_batch_is_the_linear_map_itself():
 def test_sizes_below_one_are_refused(dim, measurements, name):
     with pytest.raises(ValueError, match=f"{name} must be at least 1, got 0"):
         gaussian(jax.random.key(0), dim=dim, measurements=measurements)
+    if name == "measurements":
+        with pytest.raises(ValueError, match=f"{name} must be at least 1, got 0"):
+            general_gaussian(jax.random.key(0), rows=dim, cols=dim, measurements=measurements)
 
 
 def batch_of(function, sizes):

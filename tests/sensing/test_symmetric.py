@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given, settings
 
 from theory_sim.sensing import symmetric_gd
-from theory_sim.sensing.symmetric import Hyper, Problem
+from theory_sim.sensing.problems import Problem
+from theory_sim.sensing.symmetric import Hyper
 from theory_sim.simulation import rollout, trajectory
 
 SEEDS = st.integers(0, 2**31 - 1)
@@ -110,7 +111,7 @@ def test_rotating_the_problem_rotates_the_run(seed):
     state = simulation.init(jax.random.key(seed + 1), problem, hyper)
     rotation = jnp.linalg.qr(jax.random.normal(jax.random.key(seed + 2), (6, 6)))[0]
     target = rotation @ problem.target @ rotation.T
-    turned = Problem(None, target, target, rotation @ problem.basis)
+    turned = Problem(None, target, target, rotation @ problem.basis, problem.singular_values)
     rotated = state._replace(factor=rotation @ state.factor)
     for _ in range(20):
         state = simulation.step(None, problem, hyper, state)
@@ -123,6 +124,23 @@ def test_target_has_the_singular_values_asked_for():
     problem = simulation.sample(jax.random.key(0), simulation.setting._replace(condition_number=4.0))
     np.testing.assert_allclose(np.linalg.eigvalsh(problem.target), [0, 0, 0, 0.25, 0.625, 1], atol=1e-14)
     np.testing.assert_allclose(problem.basis @ problem.basis.T @ problem.target, problem.target, atol=1e-14)
+
+
+def test_geometric_spectrum_has_equal_ratios():
+    simulation = symmetric_gd(dim=6, true_rank=3, max_rank=3, spectrum="geometric")
+    problem = simulation.sample(jax.random.key(0), simulation.setting._replace(condition_number=4.0))
+    np.testing.assert_allclose(problem.singular_values, [1, 0.5, 0.25], atol=1e-14)
+    np.testing.assert_allclose(np.linalg.eigvalsh(problem.target)[-3:], [0.25, 0.5, 1], atol=1e-14)
+
+
+def test_learned_shares_reach_one_in_the_order_of_the_singular_values():
+    simulation = symmetric_gd(dim=6, true_rank=3, max_rank=3, spectrum="geometric")
+    problem = simulation.sample(jax.random.key(0), simulation.setting._replace(condition_number=9.0))
+    hyper = Hyper(rank=3, step_size=0.2, init_scale=1e-3)
+    learned = trajectory(simulation, np.arange(900))(jax.random.key(1), problem, hyper)["learned"]
+    arrivals = np.argmax(np.asarray(learned) > 0.5, axis=0)
+    assert 0 < arrivals[0] < arrivals[1] < arrivals[2]
+    np.testing.assert_allclose(learned[-1], 1, atol=1e-4)
 
 
 def test_start_has_entries_of_variance_one_over_dim():
@@ -191,6 +209,7 @@ def test_a_batch_lowers_for_every_platform_in_both_precisions(x64, measurements)
         ({"true_rank": 7}, "true_rank must be at most dim = 6, got 7"),
         ({"max_rank": 7}, "max_rank must be at most dim = 6, got 7"),
         ({"measurements": 0}, "measurements must be at least 1, or None"),
+        ({"spectrum": "flat"}, "spectrum must be one of linear, geometric, got 'flat'"),
     ],
 )
 def test_bad_sizes_are_refused_in_one_line(changes, message):

@@ -1,6 +1,15 @@
 """Matrix sensing: recovery of a low-rank matrix from linear measurements by factorised gradient methods."""
 
-from theory_sim.sensing.measurements import Gaussian, adjoint, gaussian, measure, packed_size, unvech, vech
+from theory_sim.sensing.measurements import (
+    Gaussian,
+    adjoint,
+    gaussian,
+    general_gaussian,
+    measure,
+    packed_size,
+    unvech,
+    vech,
+)
 from theory_sim.sensing.rates import (
     finite_measurement_factor,
     plateau_length,
@@ -16,6 +25,7 @@ __all__ = [
     "adjoint",
     "finite_measurement_factor",
     "gaussian",
+    "general_gaussian",
     "measure",
     "packed_size",
     "plateau_length",

@@ -1,8 +1,8 @@
-r"""Linear measurements of symmetric matrices: `A(S)_i = <A_i, S>` and the adjoint `A*(v) = sum_i v_i A_i`.
+r"""Linear measurements of matrices: `A(M)_i = <A_i, M>` and the adjoint `A*(v) = sum_i v_i A_i`.
 
-A symmetric `n x n` matrix is a point of a space of dimension `n (n + 1) / 2`, and `vech` is an isometry onto it:
-`<S, T> = vech(S) . vech(T)`. A Gaussian operator with `E[A*A] = I` is therefore a dense matrix with independent
-entries N(0, 1/m) that acts on `vech(S)`: half the memory and the traffic of the `m x n^2` form.
+A Gaussian operator with `E[A*A] = I` is a dense matrix with independent entries N(0, 1/m) that acts on the entries
+of `M`. A symmetric `n x n` matrix is a point of a space of dimension `n (n + 1) / 2`, and `vech` is an isometry onto
+it: `<S, T> = vech(S) . vech(T)`. The operator then acts on `vech(S)`: half the memory and the traffic.
 
 >>> import jax
 >>> operator = gaussian(jax.random.key(0), dim=4, measurements=7)
@@ -11,7 +11,8 @@ entries N(0, 1/m) that acts on `vech(S)`: half the memory and the traffic of the
 """
 
 from collections.abc import Callable
-from functools import lru_cache
+from dataclasses import dataclass, field
+from functools import lru_cache, partial
 from typing import NamedTuple
 
 import jax
@@ -22,14 +23,18 @@ from jax.lax import optimization_barrier
 from jaxtyping import Array, Float, PRNGKeyArray
 
 
-class Gaussian(NamedTuple):
-    """A Gaussian operator on symmetric matrices: row i of `matrix` is `vech(A_i)`.
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class Gaussian:
+    """A Gaussian operator: row i of `matrix` holds the entries of `A_i`, or `vech(A_i)` on symmetric matrices.
 
-    The transpose is stored too, because a product is fast only along contiguous rows.
+    The transpose is stored too, because a product is fast only along contiguous rows. `shape` is that of the
+    matrices measured; None says symmetric ones, packed.
     """
 
-    matrix: Float[Array, "measurements packed"]
-    transpose: Float[Array, "packed measurements"]
+    matrix: Float[Array, "measurements entries"]
+    transpose: Float[Array, "entries measurements"]
+    shape: tuple[int, int] | None = field(default=None, metadata={"static": True})
 
 
 Operator = Gaussian | None
@@ -42,20 +47,28 @@ def gaussian(key: PRNGKeyArray, *, dim: int, measurements: int) -> Gaussian:
     Their diagonal entries have variance `1/m` and the others `1/(2m)` (arXiv:2302.01186; SE-0-M2, packed as in
     SE-0-M3). Raises ValueError unless both sizes are at least 1.
     """
-    for name, value in {"dim": dim, "measurements": measurements}.items():
-        if value < 1:
-            raise ValueError(f"{name} must be at least 1, got {value}")
+    _at_least_one(dim=dim, measurements=measurements)
     matrix = jax.random.normal(key, (measurements, packed_size(dim))) / np.sqrt(measurements)
     return Gaussian(matrix, matrix.T)
 
 
-def measure(operator: Operator, matrix: Float[Array, "dim dim"]) -> Float[Array, "..."]:
-    """Return `A(S)` for a symmetric `S`: `m` numbers, or `S` itself under the population operator."""
+def general_gaussian(key: PRNGKeyArray, *, rows: int, cols: int, measurements: int) -> Gaussian:
+    """Draw `measurements` Gaussian `rows x cols` matrices with `E[A*A] = I`: entries N(0, 1/m) (SE-0-M1).
+
+    Raises ValueError unless all sizes are at least 1.
+    """
+    _at_least_one(rows=rows, cols=cols, measurements=measurements)
+    matrix = jax.random.normal(key, (measurements, rows * cols)) / np.sqrt(measurements)
+    return Gaussian(matrix, matrix.T, (rows, cols))
+
+
+def measure(operator: Operator, matrix: Float[Array, "rows cols"]) -> Float[Array, "..."]:
+    """Return `A(M)`: `m` numbers, or `M` itself under the population operator. A packed operator needs `M = M^T`."""
     return matrix if operator is None else _measure(operator, matrix)
 
 
-def adjoint(operator: Operator, vector: Float[Array, "..."]) -> Float[Array, "dim dim"]:
-    """Return `A*(v)`, symmetric: `<A(S), v> = <S, A*(v)>` for every symmetric `S` (SE-0-M1)."""
+def adjoint(operator: Operator, vector: Float[Array, "..."]) -> Float[Array, "rows cols"]:
+    """Return `A*(v)`: `<A(M), v> = <M, A*(v)>` for every `M` that the operator measures (SE-0-M1)."""
     return vector if operator is None else _adjoint(operator, vector)
 
 
@@ -76,6 +89,20 @@ def unvech(packed: Float[Array, " packed"]) -> Float[Array, "dim dim"]:
     layout = _layout((int(np.sqrt(8 * packed.shape[-1] + 1)) - 1) // 2)
     entries = packed.at[layout.unpack].get(mode="promise_in_bounds")
     return entries * jnp.asarray(layout.unpack_scale, packed.dtype)
+
+
+def _at_least_one(**sizes: int) -> None:
+    for name, value in sizes.items():
+        if value < 1:
+            raise ValueError(f"{name} must be at least 1, got {value}")
+
+
+def _pack(operator: Gaussian, matrix: Float[Array, "rows cols"]) -> Float[Array, " entries"]:
+    return vech(matrix) if operator.shape is None else matrix.reshape(-1)
+
+
+def _unpack(operator: Gaussian, entries: Float[Array, " entries"]) -> Float[Array, "rows cols"]:
+    return unvech(entries) if operator.shape is None else entries.reshape(operator.shape)
 
 
 class _Layout(NamedTuple):
@@ -123,21 +150,21 @@ def _of_many(many: Product) -> Callable[[Product], Product]:
     return decorate
 
 
-def _measure_many(operator: Gaussian, matrices: Float[Array, "runs dim dim"]) -> Float[Array, "runs m"]:
-    packed = optimization_barrier(jax.vmap(vech)(optimization_barrier(matrices)))
+def _measure_many(operator: Gaussian, matrices: Float[Array, "runs rows cols"]) -> Float[Array, "runs m"]:
+    packed = optimization_barrier(jax.vmap(partial(_pack, operator))(optimization_barrier(matrices)))
     return optimization_barrier(operator.matrix @ optimization_barrier(packed.T)).T
 
 
-def _adjoint_many(operator: Gaussian, vectors: Float[Array, "runs m"]) -> Float[Array, "runs dim dim"]:
+def _adjoint_many(operator: Gaussian, vectors: Float[Array, "runs m"]) -> Float[Array, "runs rows cols"]:
     packed = optimization_barrier(operator.transpose @ vectors.T)
-    return jax.vmap(unvech)(optimization_barrier(packed.T))
+    return jax.vmap(partial(_unpack, operator))(optimization_barrier(packed.T))
 
 
 @_of_many(_measure_many)
-def _measure(operator: Gaussian, matrix: Float[Array, "dim dim"]) -> Float[Array, " m"]:
-    return operator.matrix @ vech(matrix)
+def _measure(operator: Gaussian, matrix: Float[Array, "rows cols"]) -> Float[Array, " m"]:
+    return operator.matrix @ _pack(operator, matrix)
 
 
 @_of_many(_adjoint_many)
-def _adjoint(operator: Gaussian, vector: Float[Array, " m"]) -> Float[Array, "dim dim"]:
-    return unvech(operator.transpose @ vector)
+def _adjoint(operator: Gaussian, vector: Float[Array, " m"]) -> Float[Array, "rows cols"]:
+    return _unpack(operator, operator.transpose @ vector)

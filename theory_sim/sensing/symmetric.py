@@ -15,26 +15,23 @@ True
 from functools import partial
 from typing import NamedTuple
 
-import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from theory_sim.decompositions import leading_directions, orthonormal_rows
-from theory_sim.sensing.measurements import Operator, adjoint, gaussian, measure
+from theory_sim.decompositions import leading_directions
+from theory_sim.sensing.measurements import adjoint, measure
+from theory_sim.sensing.problems import (
+    INFINITY,
+    SPECTRA,
+    Problem,
+    Setting,
+    check_choice,
+    check_sizes,
+    gaussian_start,
+    sample_psd,
+    setting_limits,
+)
 from theory_sim.simulation import Metrics, Simulation, Variable
-
-INFINITY = float("inf")
-
-
-class Setting(NamedTuple):
-    """What a problem is drawn with.
-
-    `condition_number` is `kappa_M = sigma_1(M*) / sigma_r(M*)`. `noise_std` is the noise of a measurement by a
-    matrix of unit variance, so that `y_i = <A_i, M*> + N(0, noise_std^2 / m)`, since `A_i` carries `1/sqrt(m)`.
-    """
-
-    condition_number: float = 1.0
-    noise_std: float = 0.0
 
 
 class Hyper(NamedTuple):
@@ -45,15 +42,6 @@ class Hyper(NamedTuple):
     init_scale: float = 0.1
 
 
-class Problem(NamedTuple):
-    """A target `M* = U diag(sigma) U^T`, the basis `U` of its range, and what is observed of it."""
-
-    operator: Operator
-    observed: Float[Array, "..."]
-    target: Float[Array, "dim dim"]
-    basis: Float[Array, "dim true_rank"]
-
-
 class State(NamedTuple):
     """The factor `X` and the factor the run started from; columns beyond the rank are exactly zero."""
 
@@ -61,23 +49,35 @@ class State(NamedTuple):
     start: Float[Array, "dim max_rank"]
 
 
-def symmetric_gd(*, dim: int, true_rank: int, max_rank: int, measurements: int | None = None) -> Simulation:
+def symmetric_gd(
+    *,
+    dim: int,
+    true_rank: int,
+    max_rank: int,
+    measurements: int | None = None,
+    spectrum: str = "linear",
+) -> Simulation:
     """Return gradient descent on the symmetric factorisation, for ranks from 1 up to `max_rank`.
 
-    The target lies in a uniformly random subspace; its `true_rank` singular values fall linearly from 1 to
-    `1 / condition_number`. `measurements=None` is the population case: the target is seen whole, without
-    noise. The start has independent entries N(0, init_scale^2 / dim). The step is
-    `X - eta A*(A(X X^T) - y) X`, along the gradient of `(1/4) ||A(X X^T) - y||^2` (SE-0-M6, SE-1-U1).
+    The target lies in a uniformly random subspace; its `true_rank` singular values fall from 1 to
+    `1 / condition_number`, at equal differences (`spectrum="linear"`) or equal ratios (`"geometric"`).
+    `measurements=None` is the population case: the target is seen whole, without noise. The start has
+    independent entries N(0, init_scale^2 / dim). The step is `X - eta A*(A(X X^T) - y) X`, along the gradient of
+    `(1/4) ||A(X X^T) - y||^2` (SE-0-M6, SE-1-U1).
 
-    Metrics: `error = ||X X^T - M*||_F`, `loss`, and once a run `tail_start`, the squared singular values
-    `s_i(0)` of `E_0 V_perp`, from which `symmetric_error_curve` gives the whole curve of an over-specified run
-    after its transient (SE-1-P1).
+    Metrics: `error = ||X X^T - M*||_F`, `loss`, `learned_s = u_s^T X X^T u_s / sigma_s`, the share of each
+    direction of the target that is learnt, and once a run `tail_start`, the squared singular values `s_i(0)` of
+    `E_0 V_perp`, from which `symmetric_error_curve` gives the whole curve of an over-specified run after its
+    transient (SE-1-P1).
 
-    Raises ValueError when a size is below 1 or a rank is above `dim`.
+    Raises ValueError when a size is below 1, a rank is above `dim` or the spectrum is unknown.
     """
-    _validate(dim=dim, true_rank=true_rank, max_rank=max_rank, measurements=measurements)
+    check_sizes(dim=dim, true_rank=true_rank, max_rank=max_rank, measurements=measurements)
+    check_choice("spectrum", spectrum, SPECTRA)
     return Simulation(
-        sample=partial(_sample, dim=dim, true_rank=true_rank, measurements=measurements),
+        sample=partial(
+            sample_psd, dim=dim, true_rank=true_rank, measurements=measurements, spectrum=spectrum
+        ),
         init=partial(_init, dim=dim, max_rank=max_rank),
         step=_step,
         observe=_observe,
@@ -87,11 +87,11 @@ def symmetric_gd(*, dim: int, true_rank: int, max_rank: int, measurements: int |
         variables={
             "error": Variable("recovery error, Frobenius norm"),
             "loss": Variable("loss"),
+            "learned": Variable("learnt share of a direction of the target", dims={"direction": None}),
             "tail_start": Variable("squared singular values of the initial tail", dims={"mode": None}),
         },
         limits={
-            "condition_number": (1.0, INFINITY if true_rank > 1 else 1.0),
-            "noise_std": (0.0, INFINITY if measurements else 0.0),
+            **setting_limits(true_rank, measurements),
             "rank": (1, max_rank),
             "step_size": (0.0, INFINITY),
             "init_scale": (0.0, INFINITY),
@@ -99,37 +99,8 @@ def symmetric_gd(*, dim: int, true_rank: int, max_rank: int, measurements: int |
     )
 
 
-def _validate(*, dim: int, true_rank: int, max_rank: int, measurements: int | None) -> None:
-    for name, value in {"dim": dim, "true_rank": true_rank, "max_rank": max_rank}.items():
-        if value < 1:
-            raise ValueError(f"{name} must be at least 1, got {value}")
-    for name, value in {"true_rank": true_rank, "max_rank": max_rank}.items():
-        if value > dim:
-            raise ValueError(f"{name} must be at most dim = {dim}, got {value}")
-    if measurements is not None and measurements < 1:
-        raise ValueError(
-            f"measurements must be at least 1, or None for the population operator, got {measurements}"
-        )
-
-
-def _sample(
-    key: PRNGKeyArray, setting: Setting, *, dim: int, true_rank: int, measurements: int | None
-) -> Problem:
-    operator_key, target_key, noise_key = jax.random.split(key, 3)
-    basis = orthonormal_rows(jax.random.normal(target_key, (true_rank, dim))).T
-    singular_values = jnp.linspace(1.0, 1.0 / setting.condition_number, true_rank)
-    target = (basis * singular_values) @ basis.T
-    if measurements is None:
-        return Problem(None, target, target, basis)
-    operator = gaussian(operator_key, dim=dim, measurements=measurements)
-    noise = setting.noise_std / jnp.sqrt(measurements) * jax.random.normal(noise_key, (measurements,))
-    return Problem(operator, measure(operator, target) + noise, target, basis)
-
-
 def _init(key: PRNGKeyArray, problem: Problem, hyper: Hyper, *, dim: int, max_rank: int) -> State:
-    # The rank is the leading axis of the draw: a run of rank k is the same whatever max_rank is.
-    entries = jax.random.normal(key, (max_rank, dim)).T * hyper.init_scale / jnp.sqrt(dim)
-    factor = jnp.where(jnp.arange(max_rank) < hyper.rank, entries, 0.0)
+    factor = gaussian_start(key, dim=dim, max_rank=max_rank, rank=hyper.rank, scale=hyper.init_scale)
     return State(factor, factor)
 
 
@@ -142,7 +113,12 @@ def _step(key: PRNGKeyArray, problem: Problem, hyper: Hyper, state: State) -> St
 def _observe(problem: Problem, hyper: Hyper, state: State) -> Metrics:
     estimate = state.factor @ state.factor.T
     residual = measure(problem.operator, estimate) - problem.observed
-    return {"error": jnp.linalg.norm(estimate - problem.target), "loss": jnp.sum(residual**2) / 4}
+    signal = problem.basis.T @ state.factor
+    return {
+        "error": jnp.linalg.norm(estimate - problem.target),
+        "loss": jnp.sum(residual**2) / 4,
+        "learned": jnp.sum(signal**2, axis=1) / problem.singular_values,
+    }
 
 
 def _conclude(problem: Problem, hyper: Hyper, records: Metrics, state: State) -> Metrics:

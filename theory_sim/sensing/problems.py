@@ -1,0 +1,118 @@
+r"""Problems with a symmetric target: `M* = U diag(sigma) U^T`, and what is observed of it.
+
+Shared by every method on the symmetric factorisation `X X^T`, so that methods meet the same problems.
+
+>>> import jax
+>>> problem = sample_psd(jax.random.key(0), Setting(), dim=4, true_rank=2, measurements=None)
+>>> problem.target.shape, problem.basis.shape
+((4, 4), (4, 2))
+"""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, PRNGKeyArray
+
+from theory_sim.decompositions import orthonormal_rows
+from theory_sim.sensing.measurements import Operator, gaussian, measure
+
+INFINITY = float("inf")
+SPECTRA = ("linear", "geometric")
+
+
+class Setting(NamedTuple):
+    """What a problem is drawn with.
+
+    `condition_number` is `kappa_M = sigma_1(M*) / sigma_r(M*)`. `noise_std` is the noise of a measurement by a
+    matrix of unit variance, so that `y_i = <A_i, M*> + N(0, noise_std^2 / m)`, since `A_i` carries `1/sqrt(m)`.
+    """
+
+    condition_number: float = 1.0
+    noise_std: float = 0.0
+
+
+class Problem(NamedTuple):
+    """A target `M* = U diag(sigma) U^T`, the basis `U` of its range, and what is observed of it."""
+
+    operator: Operator
+    observed: Float[Array, "..."]
+    target: Float[Array, "dim dim"]
+    basis: Float[Array, "dim true_rank"]
+    singular_values: Float[Array, " true_rank"]
+
+
+def sample_psd(
+    key: PRNGKeyArray,
+    setting: Setting,
+    *,
+    dim: int,
+    true_rank: int,
+    measurements: int | None,
+    spectrum: str = "linear",
+) -> Problem:
+    """Draw a target in a uniformly random subspace, a Gaussian operator, and noisy measurements.
+
+    `measurements=None` is the population case: the target is seen whole, without noise.
+    """
+    operator_key, target_key, noise_key = jax.random.split(key, 3)
+    basis = orthonormal_rows(jax.random.normal(target_key, (true_rank, dim))).T
+    values = singular_values(true_rank, setting.condition_number, spectrum)
+    target = (basis * values) @ basis.T
+    if measurements is None:
+        return Problem(None, target, target, basis, values)
+    operator = gaussian(operator_key, dim=dim, measurements=measurements)
+    noise = setting.noise_std / jnp.sqrt(measurements) * jax.random.normal(noise_key, (measurements,))
+    return Problem(operator, measure(operator, target) + noise, target, basis, values)
+
+
+def singular_values(
+    true_rank: int, condition_number: Float[Array, ""] | float, spectrum: str = "linear"
+) -> Float[Array, " true_rank"]:
+    """Return `true_rank` values from 1 down to `1 / condition_number`, at equal differences or equal ratios."""
+    if spectrum == "linear":
+        return jnp.linspace(1.0, 1.0 / condition_number, true_rank)
+    return jnp.exp(-jnp.log(condition_number) * jnp.linspace(0.0, 1.0, true_rank))
+
+
+def gaussian_start(
+    key: PRNGKeyArray,
+    *,
+    dim: int,
+    max_rank: int,
+    rank: Float[Array, ""] | int,
+    scale: Float[Array, ""] | float,
+) -> Float[Array, "dim max_rank"]:
+    """Draw a factor with independent entries N(0, scale^2 / dim), its columns beyond the rank exactly zero."""
+    # The rank is the leading axis of the draw: a run of rank k is the same whatever max_rank is.
+    entries = jax.random.normal(key, (max_rank, dim)).T * scale / jnp.sqrt(dim)
+    return jnp.where(jnp.arange(max_rank) < rank, entries, 0.0)
+
+
+def check_sizes(*, true_rank: int, max_rank: int, measurements: int | None, **dims: int) -> None:
+    """Raise ValueError when a size is below 1, or a rank above one of the dimensions `dims`."""
+    for name, value in {**dims, "true_rank": true_rank, "max_rank": max_rank}.items():
+        if value < 1:
+            raise ValueError(f"{name} must be at least 1, got {value}")
+    largest = min(dims, key=lambda name: dims[name])
+    for name, value in {"true_rank": true_rank, "max_rank": max_rank}.items():
+        if value > dims[largest]:
+            raise ValueError(f"{name} must be at most {largest} = {dims[largest]}, got {value}")
+    if measurements is not None and measurements < 1:
+        raise ValueError(
+            f"measurements must be at least 1, or None for the population operator, got {measurements}"
+        )
+
+
+def check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
+    """Raise ValueError when a word is not one of the choices."""
+    if value not in choices:
+        raise ValueError(f"{name} must be one of {', '.join(choices)}, got {value!r}")
+
+
+def setting_limits(true_rank: int, measurements: int | None) -> dict[str, tuple[float, float]]:
+    """Return the legal intervals of the fields of `Setting`."""
+    return {
+        "condition_number": (1.0, INFINITY if true_rank > 1 else 1.0),
+        "noise_std": (0.0, INFINITY if measurements else 0.0),
+    }
