@@ -1,7 +1,5 @@
 """Symmetric matrix sensing: the error falls like 1/t at an over-specified rank, exponentially at the exact one."""
 
-from collections.abc import Callable
-
 import numpy as np
 import xarray as xr
 
@@ -16,6 +14,7 @@ from theory_sim import (
     Sweep,
     bootstrap,
     by_seed,
+    cellwise,
     exponent,
     log_spaced,
     rate,
@@ -28,8 +27,6 @@ from theory_sim.sensing import (
     symmetric_gd,
     symmetric_linear_rate,
 )
-
-AXES = ("oversampling", "rank", "step_size", "init_scale")
 
 
 def sensing(*, dim: int, true_rank: int, max_rank: int, oversampling: float | None) -> Simulation:
@@ -68,24 +65,6 @@ SWEEP = Sweep(
     },
     where=wanted,
 )
-
-
-def cellwise(measure: Callable[[xr.Dataset], Estimate]) -> Callable[[xr.Dataset], Estimate]:
-    """Measure each computed cell by itself, over its seeds, and return one estimate with all their numbers."""
-
-    def measure_all(data: xr.Dataset) -> Estimate:
-        cells = data.expand_dims([axis for axis in AXES if axis not in data.dims])
-        cells = cells.squeeze(["dim", "true_rank", "max_rank", "condition_number"])
-        each = []
-        for index in np.ndindex(*[cells.sizes[axis] for axis in AXES]):
-            cell = cells.isel(dict(zip(AXES, index, strict=True)))
-            if cell["complete"].any():
-                each.append(measure(cell))
-        value, low, high = (np.concatenate([np.ravel(part[i]) for part in each]) for i in range(3))
-        doubts = tuple(sorted({doubt for estimate in each for doubt in estimate.doubts}))
-        return Estimate(value, low, high, each[0].window, doubts)
-
-    return measure_all
 
 
 def units(cell: xr.Dataset) -> tuple[float, float]:

@@ -5,7 +5,18 @@ import xarray as xr
 from hypothesis import given
 from hypothesis import strategies as st
 
-from theory_sim import bootstrap, by_seed, computed, crossing, exponent, proportion, rate
+from theory_sim import (
+    bootstrap,
+    by_seed,
+    cellwise,
+    computed,
+    crossing,
+    decay,
+    exponent,
+    proportion,
+    rate,
+    time_to,
+)
 
 STEPS = np.geomspace(10, 10_000, 25)
 
@@ -123,3 +134,53 @@ def test_by_seed_keeps_a_run_that_was_not_finite():
     assert len(rows) == 3
     assert np.isnan(rows[1, 0])
     assert np.isfinite(np.delete(rows.ravel(), 2)).all()
+
+
+@given(st.floats(2e-3, 0.05), st.floats(0.5, 2.0))
+def test_decay_recovers_a_planted_rate_in_each_curve_s_own_window(slow, ratio):
+    steps = np.arange(0, 40_000, 50)
+    curves = np.exp(-np.outer([slow, slow * ratio], steps))[None]
+    rates = decay(steps, curves, between=(1e-3, 1e-9))
+    np.testing.assert_allclose(rates, [[slow, slow * ratio]], rtol=1e-6)
+    np.testing.assert_allclose(time_to(steps, curves, 1e-3)[0, 0], np.log(1e3) / slow, rtol=1e-6)
+
+
+def test_a_level_that_is_not_reached_has_no_time_and_no_rate():
+    steps, curves = np.arange(5), np.array([[1, 0.5, 0.25, 0.2, 0.2], [1e-3, 1e-3, 1e-3, 1e-3, np.nan]])
+    assert time_to(steps, curves, 0.1).tolist() == [np.inf, 0.0]
+    assert np.isnan(decay(steps, curves, between=(0.5, 0.1))[0])
+    with pytest.raises(ValueError, match=r"decay needs levels high > low > 0, got 0\.1 and 0\.5"):
+        decay(steps, curves, between=(0.1, 0.5))
+
+
+def test_times_are_where_the_log_of_a_curve_crosses():
+    errors = 0.5 ** np.arange(20)
+    assert time_to(np.arange(20), errors, 0.5**7.25) == pytest.approx(7.25)
+    assert time_to(np.arange(0, 20, 5), errors[::5], 0.5**7.25) == pytest.approx(7.25)
+    assert time_to(np.arange(4), [1.0, 0.1, 1.0, 0.01], 0.1) == pytest.approx(1.0)
+
+
+def test_cellwise_measures_computed_cells_alone_and_collects_their_doubts():
+    values = np.arange(24.0).reshape(2, 3, 4)
+    complete = np.ones((2, 3, 4), bool)
+    complete[1, 2] = False
+    dims = ("rank", "step_size", "problem_seed")
+    data = xr.Dataset(
+        {"error": (dims, values), "complete": (dims, complete)},
+        {"rank": [1, 2], "step_size": [0.1, 0.2, 0.3]},
+    )
+
+    def measure(cell):
+        doubts = ("large",) if float(cell["rank"]) == 2 else ()
+        return bootstrap(by_seed(cell, "error"))._replace(doubts=doubts)
+
+    all_cells = cellwise(measure)(data)
+    np.testing.assert_allclose(all_cells.value, values.mean(axis=2).ravel()[:5])
+    assert all_cells.doubts == ("large",)
+    assert cellwise(measure)(data.sel(rank=1, step_size=0.2)).value.tolist() == [5.5]
+
+    def over_steps(cell):
+        assert cell.sizes == {"step_size": 3, "problem_seed": 4}
+        return bootstrap(by_seed(cell, "error", "step_size"))
+
+    assert cellwise(over_steps, keep=["step_size"])(data.sel(rank=[1])).value.tolist() == [1.5, 5.5, 9.5]

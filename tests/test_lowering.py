@@ -8,12 +8,39 @@ from jax import export
 from theory_sim import rollout
 from theory_sim.attention import pattern_transformer
 from theory_sim.engine.compile import numbers, split_arrays
-from theory_sim.sensing import symmetric_gd
+from theory_sim.sensing import (
+    asymmetric_gd,
+    gauss_newton,
+    prec_gd,
+    scaled_gd,
+    sign_field,
+    subgradient,
+    symmetric_gd,
+    weight_normalized,
+)
 from theory_sim.subspace import MLP, codimension_toy, digits, subspace_training
 
 SIMULATIONS = {
+    "subgradient, population": lambda: subgradient(dim=6, true_rank=2, max_rank=3, start="orthogonal"),
+    "subgradient, Gaussian": lambda: subgradient(dim=6, true_rank=2, max_rank=3, measurements=20),
+    "subgradient, scaled": lambda: subgradient(
+        dim=6, true_rank=2, max_rank=3, measurements=20, loss="l2", rule="polyak", scaled=True
+    ),
+    "sign_field": lambda: sign_field(dim=6, max_rank=3, measurements=20),
     "symmetric_gd, population": lambda: symmetric_gd(dim=6, true_rank=2, max_rank=3),
     "symmetric_gd, Gaussian": lambda: symmetric_gd(dim=6, true_rank=2, max_rank=3, measurements=20),
+    "asymmetric_gd, population": lambda: asymmetric_gd(rows=6, cols=5, true_rank=2, max_rank=3),
+    "asymmetric_gd, Gaussian": lambda: asymmetric_gd(
+        rows=6, cols=5, true_rank=2, max_rank=3, measurements=20
+    ),
+    "scaled_gd, population": lambda: scaled_gd(dim=6, true_rank=2, max_rank=3),
+    "scaled_gd, Gaussian": lambda: scaled_gd(dim=6, true_rank=2, max_rank=3, measurements=20),
+    "prec_gd, population": lambda: prec_gd(dim=6, true_rank=2, max_rank=3),
+    "prec_gd, Gaussian": lambda: prec_gd(dim=6, true_rank=2, max_rank=3, measurements=20),
+    "gauss_newton, population": lambda: gauss_newton(dim=6, true_rank=2, max_rank=3),
+    "gauss_newton, Gaussian": lambda: gauss_newton(dim=6, true_rank=2, max_rank=3, measurements=20),
+    "weight_normalized, population": lambda: weight_normalized(dim=6, true_rank=2, max_rank=3),
+    "weight_normalized, Gaussian": lambda: weight_normalized(dim=6, true_rank=2, max_rank=3, measurements=20),
     "pattern_transformer": lambda: pattern_transformer(dim=8, tokens=6, width=16, samples=16, test_samples=8),
     "codimension_toy": lambda: codimension_toy(ambient=40, groups=4, max_dim=8),
     "subspace_training, dense": lambda: subspace_training(MLP([4, 10]), digits(), max_dim=5),

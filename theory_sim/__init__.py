@@ -7,7 +7,19 @@ from theory_sim.claims import AtLeast, AtMost, Claim, Equals, Finding, MatchesCu
 from theory_sim.engine.results import export, open_results
 from theory_sim.engine.run import Progress, Summary, run
 from theory_sim.errors import RequestError, StoreError
-from theory_sim.estimate import Estimate, bootstrap, by_seed, computed, crossing, exponent, proportion, rate
+from theory_sim.estimate import (
+    Estimate,
+    bootstrap,
+    by_seed,
+    cellwise,
+    computed,
+    crossing,
+    decay,
+    exponent,
+    proportion,
+    rate,
+    time_to,
+)
 from theory_sim.simulation import Simulation, Status, Variable, log_spaced, rollout, trajectory
 from theory_sim.sweep import Sweep
 
@@ -30,8 +42,10 @@ __all__ = [
     "Variable",
     "bootstrap",
     "by_seed",
+    "cellwise",
     "computed",
     "crossing",
+    "decay",
     "exponent",
     "export",
     "judge",
@@ -41,6 +55,7 @@ __all__ = [
     "rate",
     "rollout",
     "run",
+    "time_to",
     "trajectory",
     "verify",
 ]

@@ -253,7 +253,7 @@ def _judged(claim: Claim, data: xr.Dataset, cells: Mapping[str, Any], chosen: xr
 def _select(data: xr.Dataset, cells: Mapping[str, Any]) -> xr.Dataset | str:
     """Return the dataset at some cells, or one line that says that it has none."""
     try:
-        return data.sel(**cells)
+        return data.sel(cells)
     except KeyError:
         return f"the results hold no cell {', '.join(f'{name}={value}' for name, value in cells.items())}"
 

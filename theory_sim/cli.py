@@ -7,6 +7,7 @@ that passes; 2 when the request cannot be carried out; 130 when interrupted.
 import json
 import os
 import sys
+import warnings
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -219,13 +220,20 @@ def bench_command(
     only: Annotated[
         str | None, typer.Option("--only", metavar="TEXT", help="kernels whose name holds it")
     ] = None,
+    cost: Annotated[
+        str | None,
+        typer.Option("--cost", metavar="PRESET", help="estimate a preset of all studies on a GPU instead"),
+    ] = None,
 ) -> None:
     """Measure the machine's peaks and each kernel's speed, its limit, and the ratio to plain loops.
 
     Example: theory-sim bench --only sensing
     """
-    from theory_sim.bench import bench
+    from theory_sim.bench import bench, print_costs
 
+    if cost:
+        print_costs(cost, as_json=as_json)
+        return
     with jax.enable_x64(True):
         bench(as_json=as_json, only=only)
 
@@ -254,6 +262,7 @@ def main() -> None:
         jax.config.update("jax_compilation_cache_dir", str(folder))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
     jax.config.update("jax_persistent_cache_min_entry_size_bytes", 0)
+    warnings.formatwarning = lambda message, *_, **__: f"theory-sim: warning: {message}\n"
     try:
         app()
     except RequestError as error:

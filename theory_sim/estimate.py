@@ -10,7 +10,7 @@ over them. A fit states its window, and doubts itself where the data do not have
 (-1.0, ())
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -63,6 +63,30 @@ def by_seed(data: xr.Dataset, name: str, *dims: str) -> Float[np.ndarray, "seeds
     return values.squeeze(extra, drop=True).transpose("problem_seed", *dims).to_numpy()
 
 
+def cellwise(
+    measure: Callable[[xr.Dataset], Estimate], *, keep: Sequence[str] = ()
+) -> Callable[[xr.Dataset], Estimate]:
+    """Return a measure of each computed cell by itself: one estimate with all their numbers, in the order of the axes.
+
+    A cell has one value of every axis but the seeds and those to `keep`. The doubts of all cells are doubts of all.
+    """
+
+    def measure_all(data: xr.Dataset) -> Estimate:
+        axes = [str(d) for d in data["complete"].dims if d not in ("problem_seed", "run_seed", *keep)]
+        each = []
+        for index in np.ndindex(*(data.sizes[axis] for axis in axes)):
+            cell = data.isel(dict(zip(axes, index, strict=True)))
+            if cell["complete"].any():
+                each.append(measure(cell))
+        if not each:
+            return Estimate(np.nan, -np.inf, np.inf, "", ("no cell was computed",))
+        value, low, high = (np.concatenate([np.ravel(part[i]) for part in each]) for i in range(3))
+        doubts = tuple(sorted({doubt for estimate in each for doubt in estimate.doubts}))
+        return Estimate(value, low, high, each[0].window, doubts)
+
+    return measure_all
+
+
 def bootstrap(
     samples: Float[np.ndarray, "seeds ..."],
     statistic: Callable[..., np.ndarray] = np.mean,
@@ -109,6 +133,39 @@ def rate(
     Doubts as for `exponent` (not an exponential there).
     """
     return _slope(np.asarray(steps, dtype=float), steps, values, window)
+
+
+def time_to(
+    steps: Float[np.ndarray, "steps"], values: Float[np.ndarray, "*seeds steps"], level: float
+) -> Float[np.ndarray, "*seeds"]:
+    """Return the first step at which each curve is at or below `level`, log-linear between records; else infinity.
+
+    A curve that starts there arrives at its first step.
+    """
+    steps, values = np.asarray(steps, dtype=float), np.asarray(values, dtype=float)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        logs = np.log(np.maximum(values, 1e-300)).reshape(-1, len(steps))
+        times = _first_reach(steps, -logs, -np.log(level))
+    return times.reshape(values.shape[:-1])
+
+
+def decay(
+    steps: Float[np.ndarray, "steps"],
+    values: Float[np.ndarray, "*seeds steps"],
+    *,
+    between: tuple[float, float],
+) -> Float[np.ndarray, "*seeds"]:
+    """Return minus the mean slope of each curve's log per step, from its arrival at one level to that at a lower one.
+
+    Each curve has its own window, for curves of very different rates. NaN where the lower level is not reached.
+    """
+    high, low = between
+    if not 0 < low < high:
+        raise ValueError(f"decay needs levels high > low > 0, got {high} and {low}")
+    first, last = time_to(steps, values, high), time_to(steps, values, low)
+    with np.errstate(invalid="ignore"):
+        elapsed = np.where(np.isfinite(last) & (last > first), last - first, np.nan)
+    return np.log(high / low) / elapsed
 
 
 def proportion(successes: int, trials: int) -> Estimate:

@@ -84,7 +84,19 @@ def ledger_summary(findings: Sequence[Finding]) -> str:
 
 
 def ledger_markdown(findings: Sequence[Finding]) -> str:
-    """Return the ledger as a Markdown table."""
+    """Return the ledger as Markdown: the counts, the claims that do not agree, and a folded table a study."""
+    lines = [f"{ledger_summary(findings)}.", ""]
+    open_ones = [f for f in findings if f.verdict != "agrees" or f.control != "rejected"]
+    if open_ones:
+        lines += ["Those that do not agree, or not surely:", "", *_markdown_rows(open_ones), ""]
+    for study in dict.fromkeys(finding.study for finding in findings):
+        mine = [finding for finding in findings if finding.study == study]
+        lines += ["<details>", f"<summary><b>{study}</b>, {ledger_summary(mine)}</summary>", ""]
+        lines += [*_markdown_rows(mine), "", "</details>"]
+    return "\n".join(lines) + "\n"
+
+
+def _markdown_rows(findings: Sequence[Finding]) -> list[str]:
     rows = ["| claim | statement | source | predicted | measured [95% interval] | verdict | control |"]
     rows.append("| --- | --- | --- | --- | --- | --- | --- |")
     for f in findings:
@@ -93,7 +105,7 @@ def ledger_markdown(findings: Sequence[Finding]) -> str:
             f"{f.control} ({number(f.control_measured)})",
         )  # fmt: skip
         rows.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
-    return "\n".join(rows) + "\n"
+    return rows
 
 
 def explain(claim: Claim, finding: Finding | None) -> str:
@@ -165,12 +177,13 @@ def number(value: float) -> str:
     return "-" if np.isnan(value) else f"{value:.4g}"
 
 
-_TABLE_HEAD = r"""\begin{tabularx}{\linewidth}{@{}lXllll@{}}
+_TABLE_HEAD = r"""\begin{xltabular}{\linewidth}{@{}lXllll@{}}
 \toprule
 claim & statement & predicted & measured [95\%] & verdict & control \\
-\midrule"""
+\midrule
+\endhead"""
 _TABLE_FOOT = r"""\bottomrule
-\end{tabularx}"""
+\end{xltabular}"""
 _FIELDS = ("predicted", "measured", "verdict", "control")
 
 

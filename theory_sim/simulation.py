@@ -46,7 +46,9 @@ class Simulation(NamedTuple):
     `setting` and `hyper` hold the defaults of the problem axes and of the run axes; their fields are the
     legal axis names. Every number in them is traced: a sweep over any of them compiles once. Names in the
     records that begin with `_` serve `conclude` alone and are not stored. `limits` gives the legal closed
-    interval of a problem or run axis; a sweep refuses values outside it before anything is compiled.
+    interval of a problem or run axis; a sweep refuses values outside it before anything is compiled. `caution`
+    says of legal values what a user should know before they run, such as a step size above the stability bound: it
+    takes a setting and a hyper of NumPy arrays that broadcast, and returns messages with the cells they are about.
     """
 
     sample: Callable[[PRNGKeyArray, Any], PyTree]
@@ -58,6 +60,7 @@ class Simulation(NamedTuple):
     conclude: Callable[[PyTree, Any, Metrics, PyTree], Metrics] | None = None
     variables: Mapping[str, Variable] = {}
     limits: Mapping[str, tuple[float, float]] = {}
+    caution: Callable[[Any, Any], Mapping[str, np.ndarray]] | None = None
 
 
 class Status(IntEnum):

@@ -9,9 +9,12 @@ import optax
 import pytest
 
 from theory_sim.attention import pattern_transformer
-from theory_sim.bench import kernels, measure, plain_numpy
-from theory_sim.sensing import symmetric_gd, unvech
+from theory_sim.bench import KERNELS, measure, plain_numpy
+from theory_sim.bench.cost import Device, estimate
+from theory_sim.bench.sensing_kernels import symmetric_sensing
+from theory_sim.sensing import asymmetric_gd, gauss_newton, scaled_gd, subgradient, symmetric_gd, unvech
 from theory_sim.subspace import MLP, digits, subspace_training
+from theory_sim.sweep import Sweep
 
 
 def test_sensing():
@@ -24,6 +27,59 @@ def test_sensing():
         state = simulation.step(jax.random.key(2), problem, simulation.hyper, state)
         factor = plain_numpy.sensing_step(factor, matrices, np.asarray(problem.observed), step)
     np.testing.assert_allclose(state.factor, factor, rtol=1e-10)
+
+
+METHODS = {
+    "asymmetric": (
+        asymmetric_gd(rows=7, cols=7, true_rank=2, max_rank=3, measurements=60),
+        ("left", "right"),
+        lambda f, m, y: plain_numpy.asymmetric_step(*f, m, y, 0.1),
+    ),
+    "scaled": (
+        scaled_gd(dim=7, true_rank=2, max_rank=3, measurements=60),
+        ("factor",),
+        lambda f, m, y: plain_numpy.scaled_step(*f, m, y, 0.3, 0.1),
+    ),
+    "Gauss-Newton": (
+        gauss_newton(dim=7, true_rank=2, max_rank=3, measurements=60),
+        ("left", "right"),
+        lambda f, m, y: plain_numpy.gauss_newton_step(*f, m, y, 0.3),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_methods_of_sensing(name):
+    simulation, names, plain = METHODS[name]
+    problem = simulation.sample(jax.random.key(0), simulation.setting)
+    hyper = simulation.hyper._replace(init_scale=0.5)
+    state = simulation.init(jax.random.key(1), problem, hyper)
+    operator = problem.operator
+    matrices = operator.matrix if operator.shape else jax.vmap(unvech)(operator.matrix)
+    matrices = np.asarray(matrices).reshape(60, 49)
+    factors = tuple(np.asarray(getattr(state, name)) for name in names)
+    step = jax.jit(simulation.step)
+    for _ in range(5):
+        state = step(jax.random.key(2), problem, hyper, state)
+        after = plain(factors, matrices, np.asarray(problem.observed))
+        factors = after if isinstance(after, tuple) else (after,)
+    for name, factor in zip(names, factors, strict=True):
+        np.testing.assert_allclose(getattr(state, name), factor, rtol=1e-8, atol=1e-10)
+
+
+def test_plain_subgradient_goes_the_length_it_is_given():
+    """The kernel's norm is an estimate, exact to some percent: the same direction, and nearly the same length."""
+    simulation = subgradient(dim=7, true_rank=2, max_rank=3, measurements=60)
+    problem = simulation.sample(jax.random.key(0), simulation.setting)
+    state = simulation.init(jax.random.key(1), problem, simulation.hyper)
+    matrices = np.asarray(jax.vmap(unvech)(problem.operator.matrix)).reshape(60, 49)
+    after = simulation.step(jax.random.key(2), problem, simulation.hyper, state)
+    factor, length = np.asarray(state.factor), simulation.hyper.step_size
+    plain = plain_numpy.subgradient_step(factor, matrices, np.asarray(problem.observed), length)
+    ours, theirs = np.asarray(after.factor) - factor, plain - factor
+    cosine = np.vdot(ours, theirs) / np.linalg.norm(ours) / np.linalg.norm(theirs)
+    assert cosine == pytest.approx(1, abs=1e-12)
+    assert np.linalg.norm(ours) == pytest.approx(np.linalg.norm(theirs), rel=0.02)
 
 
 def test_transformer():
@@ -61,7 +117,7 @@ def test_subspace():
 
 
 def test_the_benchmark_measures_a_kernel_against_its_limit_and_its_loop():
-    small = partial(kernels.symmetric_sensing, runs=4, steps=4, dim=6, measurements=20, rank=3)
+    small = partial(symmetric_sensing, runs=4, steps=4, dim=6, measurements=20, rank=3)
     (speed,) = measure([small], rounds=1)
     assert speed.limit in ("gemm", "bandwidth")
     assert 0 < speed.fraction < 2
@@ -81,7 +137,35 @@ def test_the_benchmark_measures_a_kernel_against_its_limit_and_its_loop():
 
 
 def test_our_kernels_share_one_operator_between_runs():
-    kernel = kernels.symmetric_sensing(runs=4, steps=2, dim=6, measurements=20, rank=3)
+    kernel = symmetric_sensing(runs=4, steps=2, dim=6, measurements=20, rank=3)
     errors = kernel.call()["error"]
     assert errors.shape == (4, 1)
     assert bool(jnp.isfinite(errors).all())
+
+
+def test_every_kernel_of_sensing_runs_and_its_loops_too():
+    for make in KERNELS:
+        if not make.__name__.endswith("_sensing"):
+            continue
+        kernel = make(runs=4, steps=2, dim=8, measurements=90, rank=4)
+        assert bool(jnp.isfinite(kernel.call()["error"]).all()), kernel.name
+        step = kernel.numpy()
+        step(), step()
+        assert kernel.flops in (4.0 * 90 * 36, 4.0 * 90 * 64, 8.0 * 90 * 36, 8.0 * 90 * 64)
+
+
+def test_cost_is_the_larger_of_the_latency_and_the_arithmetic():
+    sweep = Sweep(
+        simulation=symmetric_gd,
+        shape={"dim": [10], "true_rank": [1], "max_rank": [2]},
+        run={"init_scale": [0.1, 0.2]},
+        problem_seeds=3,
+        steps=[0, 50],
+    )
+    slow = estimate("study", sweep, Device(step_seconds=1e-3))
+    assert (slow.runs, slow.sequential_steps) == (6, 50)
+    assert slow.seconds == pytest.approx(0.05)
+    # Two products of n x n x k and one of n x n x k more, by 6 runs and 50 steps, and little else.
+    assert 1 < slow.tflop * 1e12 / (6 * 50 * 4 * 10 * 10 * 2) < 3
+    bound = estimate("study", sweep, Device(gemm_flops=1e6, share=0.5, step_seconds=0.0))
+    assert bound.seconds == pytest.approx(bound.tflop * 1e12 / 5e5)

@@ -12,7 +12,6 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from theory_sim.attention import pattern_transformer
 from theory_sim.bench import plain_numpy
-from theory_sim.sensing import packed_size, symmetric_gd, unvech
 from theory_sim.simulation import Simulation, trajectory
 from theory_sim.subspace import MLP, digits, subspace_training
 
@@ -34,46 +33,14 @@ class Kernel(NamedTuple):
     shared_bytes: float
     run_bytes: float
     numpy: Callable[[], Step]
-    torch: Callable[[], Step]
-
-
-def symmetric_sensing(
-    *, runs: int = 64, steps: int = 200, dim: int = 50, measurements: int = 1000, rank: int = 6
-) -> Kernel:
-    """Symmetric gradient descent on one Gaussian operator; flops of the two products with the packed operator."""
-    simulation = symmetric_gd(dim=dim, true_rank=3, max_rank=rank, measurements=measurements)
-    call, problem, state = _batch(simulation, runs, steps, {"rank": np.resize(range(1, rank + 1), runs)})
-    # The plain loops hold whole matrices, as a user would; the kernel's operator is packed.
-    matrices = np.asarray(jax.vmap(unvech)(problem.operator.matrix)).reshape(measurements, dim * dim)
-    observed = np.asarray(problem.observed)
-    factor = np.random.default_rng(0).normal(size=(dim, rank)) * 0.1 / dim**0.5
-
-    def numpy() -> Step:
-        x = factor
-
-        def step() -> None:
-            nonlocal x
-            x = plain_numpy.sensing_step(x, matrices, observed, 0.1)
-
-        return step
-
-    def torch() -> Step:
-        from theory_sim.bench import plain_torch
-
-        return plain_torch.sensing(matrices, observed, factor, 0.1)
-
-    entries = measurements * packed_size(dim)
-    return Kernel(
-        f"sensing.symmetric_gd n={dim} m={measurements}", runs, steps, call, 4.0 * entries,
-        2.0 * problem.operator.matrix.nbytes, 2.0 * _bytes(state), numpy, torch,
-    )  # fmt: skip
+    torch: Callable[[], Step] | None
 
 
 def transformer(*, runs: int = 256, steps: int = 400) -> Kernel:
     """The one-layer transformer at the size of its study's quick preset; flops as XLA counts a lone step."""
     sizes = {"dim": 16, "tokens": 12, "width": 64, "samples": 256, "test_samples": 128}
     simulation = pattern_transformer(**sizes)
-    call, problem, state = _batch(simulation, runs, steps, {})
+    call, problem, state = batch(simulation, runs, steps, {})
     tokens, labels = np.asarray(problem.train.tokens), np.asarray(problem.train.labels)
     head = np.where(np.arange(64) % 2 == 0, 1, -1) / 8.0
 
@@ -95,7 +62,7 @@ def transformer(*, runs: int = 256, steps: int = 400) -> Kernel:
         return plain_torch.transformer(tokens, labels, width=64, batch=8, queries=4, step_size=0.1)
 
     flops = _flops(simulation, problem, state)
-    moved = 2.0 * _bytes(state.weights) + 8 * tokens[0].nbytes
+    moved = 2.0 * nbytes(state.weights) + 8 * tokens[0].nbytes
     return Kernel(
         "attention.pattern_transformer d=16 m=64", runs, steps, call, flops, 0.0, moved, numpy, torch
     )
@@ -107,7 +74,7 @@ def subspace_network(*, runs: int = 64, steps: int = 100, dim: int = 240) -> Ker
     adam = partial(optax.adam, b1=0.9, b2=0.99)
     data = digits()
     simulation = subspace_training(MLP(widths[1:]), data, max_dim=dim, optimizer=adam)
-    call, problem, state = _batch(simulation, runs, steps, {"dim": np.resize([60, 120, 180, 240], runs)})
+    call, problem, state = batch(simulation, runs, steps, {"dim": np.resize([60, 120, 180, 240], runs)})
     rows, start = np.asarray(problem.rows), np.asarray(state.start)
     x, y = np.asarray(data.train_x, rows.dtype), np.asarray(data.train_y)
 
@@ -130,13 +97,10 @@ def subspace_network(*, runs: int = 64, steps: int = 100, dim: int = 240) -> Ker
 
     flops = _flops(simulation, problem, state)
     name = f"subspace.subspace_training D={start.size} d={dim}"
-    return Kernel(name, runs, steps, call, flops, 2.0 * rows.nbytes, 2.0 * _bytes(state), numpy, torch)
+    return Kernel(name, runs, steps, call, flops, 2.0 * rows.nbytes, 2.0 * nbytes(state), numpy, torch)
 
 
-KERNELS: tuple[Callable[[], Kernel], ...] = (symmetric_sensing, transformer, subspace_network)
-
-
-def _batch(simulation: Simulation, runs: int, steps: int, swept: dict[str, Any]) -> tuple[Callable, Any, Any]:
+def batch(simulation: Simulation, runs: int, steps: int, swept: dict[str, Any]) -> tuple[Callable, Any, Any]:
     """Return a call that runs a batch on one problem, that problem, and one run's first state."""
     problem = jax.jit(simulation.sample)(jax.random.key(0), simulation.setting)
     lone = jax.tree.map(jnp.asarray, simulation.hyper)
@@ -167,5 +131,6 @@ def _flops(simulation: Simulation, problem: Any, state: Any) -> float:
     return float((lowered.cost_analysis() or {}).get("flops", 0.0))
 
 
-def _bytes(tree: Any) -> int:
+def nbytes(tree: Any) -> int:
+    """Return the bytes of the arrays in a tree."""
     return sum(leaf.nbytes for leaf in jax.tree.leaves(tree))

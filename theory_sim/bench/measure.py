@@ -13,10 +13,28 @@ import jax
 import jax.numpy as jnp
 from rich.table import Table
 
-from theory_sim.bench.kernels import KERNELS, Kernel
+from theory_sim.bench.kernels import Kernel, subspace_network, transformer
+from theory_sim.bench.sensing_kernels import (
+    asymmetric_sensing,
+    gauss_newton_sensing,
+    riemannian_sensing,
+    robust_sensing,
+    scaled_sensing,
+    symmetric_sensing,
+)
 from theory_sim.errors import unknown
 from theory_sim.report import console
 
+KERNELS: tuple[Callable[[], Kernel], ...] = (
+    symmetric_sensing,
+    asymmetric_sensing,
+    robust_sensing,
+    scaled_sensing,
+    gauss_newton_sensing,
+    riemannian_sensing,
+    transformer,
+    subspace_network,
+)
 ROUNDS = 7
 PLAIN_SECONDS = 0.3
 """Time given to a plain loop in each round."""
@@ -133,6 +151,8 @@ def _peak_calls() -> tuple[list[tuple[Callable, float]], Callable, float]:
 
 
 def _torch_step(kernel: Kernel) -> Callable[[], object] | None:
+    if kernel.torch is None:
+        return None
     try:
         return kernel.torch()
     except ImportError:

@@ -16,9 +16,57 @@ def sensing_step(factor: Array, matrices: Array, observed: Array, step_size: flo
 
     Row i of `matrices [measurements, dim * dim]` is `A_i`, flat.
     """
-    residual = matrices @ (factor @ factor.T).ravel() - observed
-    gradient = (residual @ matrices).reshape(len(factor), len(factor))
-    return factor - step_size * gradient @ factor
+    return factor - step_size * _pull(matrices, factor @ factor.T, observed) @ factor
+
+
+def asymmetric_step(
+    left: Array, right: Array, matrices: Array, observed: Array, step_size: float
+) -> tuple[Array, Array]:
+    """One gradient step of asymmetric sensing, both factors at once."""
+    pull = _pull(matrices, left @ right.T, observed)
+    return left - step_size * pull @ right, right - step_size * pull.T @ left
+
+
+def subgradient_step(factor: Array, matrices: Array, observed: Array, length: float) -> Array:
+    """One step of the sub-gradient method, the sign field normalised by its operator norm."""
+    signs = np.sign(matrices @ (factor @ factor.T).ravel() - observed)
+    field = (signs @ matrices).reshape(len(factor), len(factor))
+    return factor - 2 * length / np.linalg.norm(field, 2) * field @ factor
+
+
+def scaled_step(factor: Array, matrices: Array, observed: Array, step_size: float, damping: float) -> Array:
+    """One step of ScaledGD(lambda)."""
+    gram = factor.T @ factor + damping * np.eye(factor.shape[1])
+    gradient = _pull(matrices, factor @ factor.T, observed) @ factor
+    return factor - step_size * np.linalg.solve(gram, gradient.T).T
+
+
+def gauss_newton_step(
+    left: Array, right: Array, matrices: Array, observed: Array, step_size: float
+) -> tuple[Array, Array]:
+    """One alternating Gauss-Newton step: the left factor, then the right one with a new residual."""
+    left = left - step_size * _pull(matrices, left @ right.T, observed) @ right @ np.linalg.pinv(
+        right.T @ right
+    )
+    pull = _pull(matrices, left @ right.T, observed)
+    return left, right - step_size * pull.T @ left @ np.linalg.pinv(left.T @ left)
+
+
+def weight_normalized_step(
+    factor: Array, matrices: Array, observed: Array, step_size: float, core_step_size: float
+) -> Array:
+    """One step of the weight-normalised method from the best core of a population: its Stiefel part."""
+    factor = np.linalg.qr(factor)[0]
+    core = factor.T @ _pull(matrices, np.zeros((len(factor), len(factor))), -observed) @ factor
+    euclidean = _pull(matrices, factor @ core @ factor.T, observed) @ factor @ core
+    inner = factor.T @ euclidean
+    moved = factor - step_size * (euclidean - factor @ (inner + inner.T) / 2)
+    values, vectors = np.linalg.eigh(moved.T @ moved)
+    return moved @ (vectors / np.sqrt(values)) @ vectors.T * core_step_size
+
+
+def _pull(matrices: Array, estimate: Array, observed: Array) -> Array:
+    return ((matrices @ estimate.ravel() - observed) @ matrices).reshape(estimate.shape)
 
 
 class Transformer(NamedTuple):

@@ -1,6 +1,7 @@
 """Run what is missing of a sweep, block by block, into its results folder."""
 
 import time
+import warnings
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, wait
@@ -175,6 +176,7 @@ def _prepare(
     if not wanted.any():
         return None
     problems, runs = _filled(problems, simulation.setting), _filled(runs, simulation.hyper)
+    _caution(sweep, simulation, problems, runs, wanted)
     devices = compiler.devices_for(facts)
     sizes = choose_sizes(
         wanted,
@@ -227,6 +229,34 @@ def _prepare(
         store=store.path,
     )
     return _Part(job, problems, runs, wanted, completed(store, key, problems, runs))
+
+
+def _caution(
+    sweep: Sweep,
+    simulation: Simulation,
+    problems: Mapping[str, np.ndarray],
+    runs: Mapping[str, np.ndarray],
+    wanted: np.ndarray,
+) -> None:
+    """Warn of what the simulation says about the wanted cells: how many, and the axes of the first."""
+    if simulation.caution is None:
+        return
+    setting = _replaced(simulation.setting, {name: values[:, None] for name, values in problems.items()})
+    hyper = _replaced(simulation.hyper, {name: values[None, :] for name, values in runs.items()})
+    for message, cells_about in simulation.caution(setting, hyper).items():
+        p, r = np.nonzero(wanted & np.broadcast_to(cells_about, wanted.shape))
+        if not len(p):
+            continue
+        swept = {name: problems[name][p[0]] for name in sweep.problem}
+        swept |= {name: runs[name][r[0]] for name in sweep.run}
+        first = ", ".join(f"{name}={value:g}" for name, value in swept.items())
+        told = f"{len(p)} of {int(wanted.sum())} cells: {message}" + (f" (first: {first})" if first else "")
+        warnings.warn(told, RuntimeWarning, stacklevel=2)
+
+
+def _replaced(defaults: Any, values: Mapping[str, np.ndarray]) -> Any:
+    names = fields(defaults)
+    return defaults._replace(**{name: values[name] for name in names}) if names else defaults
 
 
 def _tasks(part: _Part, shard: tuple[int, int]) -> Iterator[Task]:

@@ -13,7 +13,7 @@ True
 """
 
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
@@ -70,6 +70,9 @@ def symmetric_gd(
     `E_0 V_perp`, from which `symmetric_error_curve` gives the whole curve of an over-specified run after its
     transient (SE-1-P1).
 
+    A run whose step size is unstable at the solution is flagged as diverged, or, when it goes round in a cycle with a
+    residual above `||y|| / 100`, as not converged.
+
     Raises ValueError when a size is below 1, a rank is above `dim` or the spectrum is unknown.
     """
     check_sizes(dim=dim, true_rank=true_rank, max_rank=max_rank, measurements=measurements)
@@ -96,7 +99,13 @@ def symmetric_gd(
             "step_size": (0.0, INFINITY),
             "init_scale": (0.0, INFINITY),
         },
+        caution=_caution,
     )
+
+
+def _caution(setting: Setting, hyper: Hyper) -> dict[str, Any]:
+    """Near the solution `R -> R - eta (X X^T R + R X X^T)`, whose largest curvature is `2 sigma_1 = 2`."""
+    return {"step_size >= 1: unstable at the solution, where the curvature is 2": hyper.step_size >= 1}
 
 
 def _init(key: PRNGKeyArray, problem: Problem, hyper: Hyper, *, dim: int, max_rank: int) -> State:
@@ -137,4 +146,9 @@ def _conclude(problem: Problem, hyper: Hyper, records: Metrics, state: State) ->
     tail = tail - (tail @ kept) @ kept.T
     values, _ = leading_directions(tail)
     modes = jnp.arange(max_rank) < hyper.rank - true_rank
-    return {"tail_start": jnp.where(modes, values**2, 0.0)}
+    residual = measure(problem.operator, state.factor @ state.factor.T) - problem.observed
+    recovered = jnp.linalg.norm(residual) < 0.01 * jnp.linalg.norm(problem.observed)
+    return {
+        "converged": recovered | (hyper.step_size < 1),
+        "tail_start": jnp.where(modes, values**2, 0.0),
+    }

@@ -1,0 +1,86 @@
+"""Least error and iterations against the scale of the start for each damping, and error against the rank."""
+
+import numpy as np
+import xarray as xr
+from matplotlib.figure import Figure
+
+from theory_sim import by_seed, computed, time_to
+from theory_sim.plotting import COLORS, band, figure, log_axes, panel_label, theory_line
+from theory_sim.sensing import iterations_per_log_scale
+
+FIXED = ("dim", "true_rank", "max_rank", "condition_number")
+RANK, STEP_SIZE, SCALE = 5, 0.3, 1e-6
+
+
+def draw(data: xr.Dataset) -> Figure:
+    data = data.isel(dict.fromkeys(FIXED, 0))
+    scaled = data.sel(algorithm="ScaledGD(lambda)", rank=RANK, step_size=STEP_SIZE)
+    fig, (least, times, ranks) = figure(columns=2, panels=(1, 3))
+    draw_least(least, scaled)
+    draw_times(times, scaled.sel(oversampling="None"))
+    draw_ranks(ranks, data.sel(oversampling="10", step_size=STEP_SIZE, init_scale=SCALE).isel(damping=1))
+    return fig
+
+
+def name(cell):
+    """Return the damping in units of the last singular value."""
+    return rf"$\lambda = {float(cell['damping']) * float(cell['condition_number']):.2g}\,\sigma_{{\min}}^2$"
+
+
+def draw_least(axis, data):
+    panel_label(axis, "a", "solid $m = 10nr$, dotted population")
+    for color, damping in zip(COLORS, data["damping"].to_numpy(), strict=False):
+        for operator, line in (("10", "-"), ("None", ":")):
+            cell = computed(data.sel(damping=damping, oversampling=operator).expand_dims("damping")).isel(
+                damping=0
+            )
+            least = by_seed(cell, "error", "init_scale", "step").min(axis=-1)
+            label = name(cell) if operator == "10" else None
+            band(axis, cell["init_scale"], least, color=color, label=label, linestyle=line, marker="o")
+    scales = np.geomspace(1e-10, 1e-4, 3)
+    theory_line(axis, scales, 30 * scales, label="exponent 1")
+    theory_line(axis, scales[1:], 3 * scales[1:] ** 2, label="exponent 2", linestyle="-.")
+    theory_line(axis, scales, scales ** (1 / 3), label=r"bound $\alpha^{1/3}$", linewidth=0.6)
+    log_axes(axis)
+    axis.set(
+        xlabel=r"scale of the start $\alpha$",
+        ylabel=f"least error in {int(data['step'][-1])} steps",
+        ylim=(1e-15, 1e7),
+    )
+    axis.legend(loc="upper left", ncols=2)
+
+
+def draw_times(axis, data):
+    panel_label(axis, "b", "population")
+    smallest = 1 / float(data["condition_number"])
+    for color, damping in zip(COLORS, data["damping"].to_numpy(), strict=False):
+        cell = computed(data.sel(damping=damping).expand_dims("damping")).isel(damping=0)
+        times = time_to(cell["step"].to_numpy(), by_seed(cell, "error", "init_scale", "step"), smallest / 2)
+        scales = cell["init_scale"].to_numpy()
+        band(axis, scales, times, color=color, label=name(cell), marker="o")
+        slope = iterations_per_log_scale(smallest, STEP_SIZE, damping)
+        label = r"slope $1/\log(1 + \eta\sigma_{\min}^2/\lambda)$" if damping == data["damping"][-1] else None
+        theory_line(axis, scales, np.median(times[:, 0]) - slope * np.log(scales / scales[0]), label=label)
+    log_axes(axis, "x")
+    axis.set(
+        xlabel=r"scale of the start $\alpha$",
+        ylabel=r"iterations to error $\sigma_{\min}^2/2$",
+        ylim=(0, 290),
+    )
+    axis.legend(loc="upper right")
+
+
+def draw_ranks(axis, data):
+    panel_label(axis, "c", "$m = 10nr$, step 200")
+    excess = data["rank"].to_numpy() - int(data["true_rank"])
+    for color, algorithm in zip(COLORS, data["algorithm"].to_numpy(), strict=False):
+        errors = by_seed(data.sel(algorithm=algorithm, step=200), "error", "rank")
+        label = algorithm.replace("lambda", r"$\lambda$")
+        band(axis, excess, errors, color=color, label=label, marker="o")
+        if algorithm != "PrecGD":
+            theory_line(axis, excess, np.median(errors[:, 0]) * excess, label="like the excess $k - r$")
+    log_axes(axis)
+    axis.set_xticks(excess, [str(value) for value in excess])
+    axis.minorticks_off()
+    axis.set(xlabel="excess columns $k - r$", ylabel="error", ylim=(1e-13, 1e-2))
+    axis.legend(loc="lower right")

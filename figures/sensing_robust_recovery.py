@@ -1,0 +1,81 @@
+"""Error against step, the floor against the scale of the start, and the two losses on the same data."""
+
+import numpy as np
+import xarray as xr
+from matplotlib.figure import Figure
+
+from theory_sim import bootstrap, by_seed
+from theory_sim.plotting import COLORS, band, figure, interval, label_line, log_axes, panel_label, theory_line
+from theory_sim.sensing import schedule_floor, statistical_floor
+
+
+def draw(data: xr.Dataset) -> Figure:
+    data = data.squeeze(
+        ["dim", "true_rank", "max_rank", "measurements", "condition_number", "step_size", "decay"]
+    )
+    data = data.squeeze(["outlier_fraction", "outlier_std"])
+    fig, (curves, floors, losses) = figure(columns=2, panels=(1, 3))
+    many = data.sel(samples=data["samples"].to_numpy()[-1])
+    draw_curves(curves, many.sel(loss="l1"))
+    draw_floors(floors, data.sel(loss="l1").isel(step=-1))
+    draw_losses(losses, many.sel(init_scale=1e-3))
+    return fig
+
+
+def draw_schedule(axis, data):
+    steps = data["step"].to_numpy()
+    line = schedule_floor(steps, float(data["step_size"]), float(data["decay"]))
+    theory_line(axis, steps, line)
+    label_line(axis, r"$\eta_0\rho^t$", steps[20], line[20], ha="right", va="top", xytext=(-2, -2))
+
+
+def draw_curves(axis, data):
+    panel_label(axis, "a", f"outliers, p = {float(data['outlier_fraction']):g}")
+    for color, (rank, scale) in zip(
+        COLORS, ((2, 1e-4), (12, 1e-4), (12, 1e-2), (2, 1.0), (12, 1.0)), strict=False
+    ):
+        cell = data.sel(rank=rank, init_scale=scale)
+        label = rf"$r'$ = {rank}, $\alpha = 10^{{{np.log10(scale):.0f}}}$"
+        band(axis, cell["step"], by_seed(cell, "error", "step"), color=color, label=label)
+    draw_schedule(axis, data)
+    log_axes(axis, "y")
+    axis.set(xlabel="step $t$", ylabel=r"error $\|UU^T - M_\star\|_F$", ylim=(1e-11, 1e7))
+    axis.legend(loc="upper right")
+
+
+def draw_floors(axis, data):
+    panel_label(axis, "b", "floor, $r'$ = 4 and 12")
+    scales = data["init_scale"].to_numpy()
+    for color, samples in zip(COLORS, data["samples"].to_numpy()[1:], strict=False):
+        for rank, marker in ((4, "s"), (12, "o")):
+            errors = by_seed(data.sel(samples=samples, rank=rank), "error", "init_scale")
+            shift = 1.15 if rank == 4 else 1
+            label = f"m = {samples}" if rank == 12 else None
+            interval(axis, shift * scales, bootstrap(errors, np.median), color=color, label=label, fmt=marker)
+    line = np.array([scales[0], scales[-2]])
+    for power in (1, 2):
+        theory_line(axis, line, 3 * line**power, linestyle="-" if power == 2 else ":")
+        label_line(
+            axis, rf"$\alpha^{power}$", line[0], 3 * line[0] ** power, ha="right", va="center", xytext=(-3, 0)
+        )
+    log_axes(axis)
+    axis.set(xlabel=r"scale of the start $\alpha$", ylabel="last error", xlim=(2e-5, 3))
+    axis.legend(loc="lower right")
+
+
+def draw_losses(axis, data):
+    panel_label(axis, "c", r"two losses, $\alpha = 10^{-3}$")
+    for color, loss in zip(COLORS, ("l1", "l2"), strict=False):
+        for rank, line in ((2, "-"), (12, ":")):
+            errors = by_seed(data.sel(loss=loss, rank=rank), "error", "step")
+            name = rf"$\ell_{loss[1]}$, $r'$ = {rank}"
+            band(axis, data["step"], errors, color=color, linestyle=line, label=name)
+    noise = float(data["outlier_std"]) * np.sqrt(float(data["outlier_fraction"]))
+    floor = statistical_floor(noise, data["samples"], data["dim"], data["true_rank"], data["true_rank"])
+    theory_line(axis, data["step"][[0, -1]], np.full(2, float(floor)))
+    label_line(
+        axis, "least squares", float(data["step"][-1]), float(floor), ha="right", va="top", xytext=(0, -2)
+    )
+    log_axes(axis, "y")
+    axis.set(xlabel="step $t$", ylabel="error", ylim=(1e-11, 5))
+    axis.legend(loc="lower left")

@@ -1,0 +1,125 @@
+"""The methods of matrix sensing, each on one Gaussian operator that all runs share.
+
+Counted are the flops of the products with the operator alone: whatever else a step does lowers the fraction.
+"""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import jax
+import numpy as np
+
+from theory_sim.bench import plain_numpy
+from theory_sim.bench.kernels import Kernel, Step, batch, nbytes
+from theory_sim.sensing import (
+    asymmetric_gd,
+    gauss_newton,
+    scaled_gd,
+    subgradient,
+    symmetric_gd,
+    unvech,
+    weight_normalized,
+)
+from theory_sim.simulation import Simulation
+
+
+def _kernel(
+    factory: Callable[..., Simulation],
+    plain: Callable[..., Any],
+    *,
+    runs: int,
+    steps: int,
+    dim: int,
+    measurements: int,
+    rank: int,
+    sizes: dict[str, Any] | None = None,
+    products: int = 2,
+    factors: int = 1,
+    torch: bool = False,
+) -> Kernel:
+    """Measure a method whose step makes that many products with the operator.
+
+    `plain` takes the factors of one run, the matrices `[m, dim * dim]`, and the measurements.
+    """
+    sizes = sizes or {"dim": dim}
+    simulation = factory(**sizes, true_rank=3, max_rank=rank, measurements=measurements)
+    call, problem, state = batch(simulation, runs, steps, {"rank": np.resize(range(3, rank + 1), runs)})
+    operator = problem.operator
+    # The plain loops hold whole matrices, as a user would, also where the kernel's operator is packed.
+    whole = operator.matrix if operator.shape else jax.vmap(unvech)(operator.matrix)
+    matrices = np.asarray(whole).reshape(measurements, dim * dim)
+    observed = np.asarray(problem.observed)
+    draw = np.random.default_rng(0)
+    start = tuple(0.3 * draw.normal(size=(dim, rank)) / dim**0.5 for _ in range(factors))
+
+    def numpy() -> Step:
+        current = start
+
+        def step() -> None:
+            nonlocal current
+            after = plain(*current, matrices, observed)
+            current = after if isinstance(after, tuple) else (after,)
+
+        return step
+
+    def with_torch() -> Step:
+        from theory_sim.bench import plain_torch
+
+        return plain_torch.sensing(matrices, observed, start[0], 0.1)
+
+    # Each product reads the operator, or its transpose, once for all runs.
+    return Kernel(
+        f"sensing.{factory.__name__} n={dim} m={measurements}", runs, steps, call,
+        2.0 * products * operator.matrix.size, float(products * operator.matrix.nbytes), 2.0 * nbytes(state),
+        numpy, with_torch if torch else None,
+    )  # fmt: skip
+
+
+SIZE: dict[str, Any] = {"runs": 64, "steps": 200, "dim": 50, "measurements": 1000, "rank": 6}
+
+
+def symmetric_sensing(**size: Any) -> Kernel:
+    """Symmetric gradient descent, on the packed operator."""
+    plain = partial(_last, plain_numpy.sensing_step, 0.1)
+    return _kernel(symmetric_gd, plain, **{**SIZE, **size}, torch=True)
+
+
+def asymmetric_sensing(**size: Any) -> Kernel:
+    """Asymmetric gradient descent, on the general operator."""
+    size = {**SIZE, **size}
+    sizes = {"rows": size["dim"], "cols": size["dim"]}
+    plain = partial(_last, plain_numpy.asymmetric_step, 0.1)
+    return _kernel(asymmetric_gd, plain, **size, sizes=sizes, factors=2)
+
+
+def robust_sensing(**size: Any) -> Kernel:
+    """The sub-gradient method with the normalised rule, on the packed operator."""
+    size = {**SIZE, **size}
+    plain = partial(_last, plain_numpy.subgradient_step, 0.1)
+    # A spectral start costs as much as a hundred steps, and a step is what is measured.
+    return _kernel(subgradient, plain, **size, sizes={"dim": size["dim"], "start": "orthogonal"})
+
+
+def scaled_sensing(**size: Any) -> Kernel:
+    """ScaledGD(lambda), on the packed operator."""
+    plain = partial(_last, plain_numpy.scaled_step, 0.3, 0.1)
+    return _kernel(scaled_gd, plain, **{**SIZE, **size})
+
+
+def gauss_newton_sensing(**size: Any) -> Kernel:
+    """Alternating Gauss-Newton, on the general operator: two residuals a step."""
+    plain = partial(_last, plain_numpy.gauss_newton_step, 0.3)
+    return _kernel(gauss_newton, plain, **{**SIZE, **size}, products=4, factors=2)
+
+
+def riemannian_sensing(**size: Any) -> Kernel:
+    """The weight-normalised method, on the packed operator: two residuals a step."""
+    plain = partial(_last, plain_numpy.weight_normalized_step, 0.3, 1.0)
+    return _kernel(weight_normalized, plain, **{**SIZE, **size}, products=4)
+
+
+def _last(function: Callable[..., Any], *arguments: Any) -> Any:
+    """Call a step whose numbers, given first, are its last arguments."""
+    numbers = [x for x in arguments if not isinstance(x, np.ndarray)]
+    return function(*[x for x in arguments if isinstance(x, np.ndarray)], *numbers)
