@@ -6,7 +6,10 @@ import hypothesis
 import jax
 import matplotlib
 
-os.environ["PJRT_NPROC"] = "8"  # as `spare_threads`, for four devices
+from theory_sim.engine.block import guard_cpu_backend
+
+os.environ["PJRT_NPROC"] = "8"  # for four devices, and then the other guard against faults of the backend
+guard_cpu_backend()
 # Four simulated devices on the CPU: whatever the engine runs here is sharded.
 jax.config.update("jax_num_cpu_devices", 4)
 jax.config.update("jax_enable_x64", True)

@@ -19,7 +19,7 @@ from rich.table import Table
 from theory_sim import report
 from theory_sim.arguments import connect, parse_change, parse_shard
 from theory_sim.claims import Finding, verify
-from theory_sim.engine.block import spare_threads, use_all_cores
+from theory_sim.engine.block import guard_cpu_backend, use_all_cores
 from theory_sim.engine.provenance import provenance
 from theory_sim.engine.results import export, open_results
 from theory_sim.errors import RequestError, unknown
@@ -254,7 +254,7 @@ def info(as_json: Json = False) -> None:
 
 def main() -> None:
     """Run the command; a request that cannot be carried out ends in one line and exit status 2."""
-    spare_threads()
+    guard_cpu_backend()
     use_all_cores()
     caches = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache"))
     if not _cache_folder():

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import jaxlib
 import numpy as np
 
 from theory_sim.engine import compile as compiler
@@ -51,13 +52,23 @@ class Task:
     valid: np.ndarray
 
 
-def spare_threads() -> None:
-    """Give JAX's CPU backend, if it has not started, more threads than it has cores and devices.
+FUSIONS = "--xla_cpu_experimental_ynn_fusion_type"
+FAULTY = ("0.10.0", "0.10.1", "0.10.2")
+"""Releases of jaxlib whose fused CPU kernels read memory that nobody wrote."""
 
-    Batched decompositions wait in one thread for others (see `compile.devices_for`): some must be left to work.
-    More would cost speed: on two cores, four threads are 8% and sixteen 20% slower than two in matrix products.
+
+def guard_cpu_backend() -> None:
+    """Keep JAX's CPU backend, if it has not started, from two faults of jaxlib 0.10: one hangs, one computes wrongly.
+
+    Batched decompositions wait in one thread for others (see `compile.devices_for`): some must be left to work, more
+    than there are cores and devices. More would cost speed: on two cores, four threads are 8% and sixteen 20% slower
+    than two in matrix products. And a product with a constant, when its kernel is fused with a sum, reads memory that
+    nobody wrote: kernels of single products alone are allowed, at no cost in speed.
     """
     os.environ.setdefault("PJRT_NPROC", str((os.cpu_count() or 1) + 2))
+    flags = os.environ.get("XLA_FLAGS", "")
+    if jaxlib.__version__ in FAULTY and FUSIONS not in flags:
+        os.environ["XLA_FLAGS"] = f"{flags} {FUSIONS}=LIBRARY_FUSION_TYPE_INDIVIDUAL_DOT".strip()
 
 
 def use_all_cores() -> None:
@@ -83,6 +94,7 @@ def compute_block(task: Task) -> tuple[dict[Status, int], tuple]:
 
     When the device runs out of memory the block is halved, down to a single run.
     """
+    guard_cpu_backend()
     sizes = task.job.sizes
     with numerics(task.job.precision):
         while True:

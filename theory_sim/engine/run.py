@@ -12,7 +12,7 @@ import jax
 import numpy as np
 
 from theory_sim.engine import compile as compiler
-from theory_sim.engine.block import Job, Task, compute_block, is_compiled, numerics, spare_threads
+from theory_sim.engine.block import Job, Task, compute_block, guard_cpu_backend, is_compiled, numerics
 from theory_sim.engine.describe import defaults, identity, metrics, name_of, request
 from theory_sim.engine.plan import Sizes, choose_sizes, cut
 from theory_sim.engine.results import completed
@@ -71,7 +71,7 @@ def run(
     before anything is compiled.
     """
     started = time.monotonic()
-    spare_threads()
+    guard_cpu_backend()
     precision = precision or ("float32" if jax.default_backend() == "tpu" else "float64")
     if precision not in PRECISIONS:
         raise RequestError(f"precision must be one of {', '.join(PRECISIONS)}, got {precision!r}")
