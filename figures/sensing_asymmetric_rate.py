@@ -62,7 +62,7 @@ def draw_descents(axis, data):
         error = np.median(by_seed(cell, "error", "step"), axis=0)
         at = np.argmin(np.abs(steps - first))
         line = (steps >= steps[at]) & (error > 1e-14)
-        curvature = 0.25 if where == "one change" else np.median(by_seed(cell, "left_curvature"))
+        curvature = 0.25 if where == "one change" else np.median(by_seed(cell, "tail_curvature"))
         slope = asymmetric_linear_rate(eta, curvature)
         theory_line(axis, steps[line], error[at] * np.exp(slope * (steps[line] - steps[at])))
     log_axes(axis)
@@ -72,9 +72,9 @@ def draw_descents(axis, data):
 
 def draw_curvatures(axis, data):
     panel_label(axis, "b", "rate and least curvature")
-    for color, scale in zip(COLORS, (0.0, 1 / 3, 0.5), strict=False):
+    for color, scale in zip(COLORS, (0.0, 1 / 3, 0.5, 1.0), strict=False):
         cells = [cell for _, cell in computed(data.sel(right_scale=scale, rebalance=0), "init_scale")]
-        curvature = "left_curvature" if scale else "right_curvature"
+        curvature = "tail_curvature" if scale else "right_curvature"
         x = np.concatenate([by_seed(cell, curvature) for cell in cells])
         rate = np.concatenate([slope_per_step(cell) for cell in cells])
         axis.plot(x, rate, color=color, label=f"$c$ = {scale:.2g}", **POINT)
@@ -82,10 +82,10 @@ def draw_curvatures(axis, data):
         changed = data.sel(right_scale=1 / 3, rebalance=beta)
         rate = np.concatenate([slope_per_step(cell) for _, cell in computed(changed, "init_scale")])
         label = "one change" if beta == 0.4 else None
-        axis.plot(np.full(len(rate), beta**2), rate, color=COLORS[3], label=label, **POINT)
+        axis.plot(np.full(len(rate), beta**2), rate, color=COLORS[4], label=label, **POINT)
     theory_line(axis, (5e-3, 1), (5e-3, 1), label="theory")
     log_axes(axis)
-    axis.set(xlabel=r"$\sigma_k(F)^2$; $\sigma_r(G)^2$ at $c=0$; $\beta^2$", ylabel=r"rate $/\,\eta$")
+    axis.set(xlabel=r"curvature of the last $F$ ($G$ at $c=0$); $\beta^2$", ylabel=r"rate $/\,\eta$")
     axis.legend(loc="upper left")
 
 

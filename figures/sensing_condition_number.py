@@ -71,7 +71,7 @@ def draw_iterations(axis, data, operator):
     if operator != "population":
         errors = by_seed(data.sel(algorithm="GD"), "error", "condition_number", "step")
         level = np.median(time_to(data["step"].to_numpy(), errors, ACCURACY)[:, -1])
-        theory_line(axis, kappa, level * (kappa / kappa[-1]) ** 2, label=r"slope 2")
+        theory_line(axis, kappa, level * (kappa / kappa[-1]) ** 1.88, label="slope of the population")
         axis.legend(loc="upper left")
     log_axes(axis)
     axis.xaxis.set_major_locator(FixedLocator(kappa))

@@ -71,10 +71,10 @@ def draw_times(axis, data):
 
 
 def draw_ranks(axis, data):
-    panel_label(axis, "c", "$m = 10nr$, step 200")
+    panel_label(axis, "c", f"$m = 10nr$, step {int(data['step'][-1])}")
     excess = data["rank"].to_numpy() - int(data["true_rank"])
     for color, algorithm in zip(COLORS, data["algorithm"].to_numpy(), strict=False):
-        errors = by_seed(data.sel(algorithm=algorithm, step=200), "error", "rank")
+        errors = by_seed(data.sel(algorithm=algorithm).isel(step=-1), "error", "rank")
         label = algorithm.replace("lambda", r"$\lambda$")
         band(axis, excess, errors, color=color, label=label, marker="o")
         if algorithm != "PrecGD":
@@ -82,5 +82,5 @@ def draw_ranks(axis, data):
     log_axes(axis)
     axis.set_xticks(excess, [str(value) for value in excess])
     axis.minorticks_off()
-    axis.set(xlabel="excess columns $k - r$", ylabel="error", ylim=(1e-13, 1e-2))
+    axis.set(xlabel="excess columns $k - r$", ylabel="error", ylim=(1e-17, 1e-2))
     axis.legend(loc="lower right")

@@ -59,7 +59,7 @@ def draw_map(fig, axis, data, *, bar):
     axis.legend(loc="upper right", fontsize=5.5)
     if bar:
         bar_axis = fig.colorbar(image, ax=axis).ax
-        bar_axis.set(xlabel="share", ylabel="learnt share of the last direction")
+        bar_axis.set(ylabel="learnt share of the last direction")
 
 
 def draw_thresholds(axis, data, color, marker):

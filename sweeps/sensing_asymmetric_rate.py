@@ -56,7 +56,8 @@ def wanted(*, method, oversampling, rank, step_size, init_scale, right_scale, re
     population = np.equal(oversampling, None)
     third, plain, usual = np.isclose(right_scale, 1 / 3), rebalance == 0, step_size == 0.2
     over, largest = rank == 4, init_scale == 0.6
-    scales = plain & usual & over & np.where(right_scale == 0.5, init_scale >= 0.3, init_scale >= 0.2)
+    from_scale = np.select([right_scale == 0.5, right_scale == 1], [0.3, 0.6], 0.2)
+    scales = plain & usual & over & (init_scale >= from_scale)
     steps = third & largest & over & np.isin(rebalance, (0, 0.5))
     one_step = third & ~plain & usual & over & np.isin(init_scale, (0.05, 0.1, 0.3, 0.6))
     both = third & plain & usual & (init_scale == 0.3)
@@ -78,7 +79,7 @@ SWEEP = Sweep(
         "rank": [2, 4],
         "step_size": [0.025, 0.05, 0.1, 0.2],
         "init_scale": [0.05, 0.1, 0.2, 0.3, 0.45, 0.6],
-        "right_scale": [0.0, 1 / 3, 0.5],
+        "right_scale": [0.0, 1 / 3, 0.5, 1.0],
         "rebalance": [0.0, 0.4, 0.5, 0.6, 0.8],
     },
     problem_seeds=12,
@@ -104,8 +105,8 @@ WINDOW = f"errors from {LATE[0]:g} to {LATE[1]:g}"
 
 @cellwise
 def rate_to_curvature(cell: xr.Dataset) -> Estimate:
-    """Divide each seed's rate by that of the smallest curvature of its last factors."""
-    curvature = by_seed(cell, "left_curvature")
+    """Divide each seed's rate by that of the least curvature off the signal of its last factors."""
+    curvature = by_seed(cell, "tail_curvature")
     return bootstrap(rates(cell) / -asymmetric_linear_rate(cell["step_size"], curvature), window=WINDOW)
 
 
@@ -231,6 +232,20 @@ CLAIMS = [
         prediction=MatchesCurve(1, relative_tolerance=0.08),
         tolerance_reason="coupling to the signal lowers it by the fraction r alpha^2 (1 + c^4) / (n sigma_r (1 - c^2)"
         " e), e = 0.6 the mean least eigenvalue of the tail's Wishart matrix: 0.042 at alpha = 0.3; drift as much",
+    ),
+    Claim(
+        ids=("SE-1-P4", "SE-1.3"),
+        statement="independent factors of equal scale: still linear, at the least curvature in either factor",
+        source="derived from the gradient step",
+        label="derived",
+        derivation="the imbalance off the signal has both signs; a direction ends in F or in G, and shrinks the rest of"
+        "\nthe other factor by its squared singular value",
+        measure=rate_to_curvature,
+        at=PLAIN | {"right_scale": 1.0, "init_scale": 0.6},
+        control=PLAIN | {"right_scale": 0.0, "init_scale": 0.6},
+        control_reason="from G_0 = 0 the slow part is never excited",
+        prediction=Equals(1, tolerance=0.02),
+        tolerance_reason="as for unequal scales",
     ),
     Claim(
         ids=("SE-1.8", "SE-1-P4"),

@@ -31,7 +31,10 @@ def subgradient_step(factor: Array, matrices: Array, observed: Array, length: fl
     """One step of the sub-gradient method, the sign field normalised by its operator norm."""
     signs = np.sign(matrices @ (factor @ factor.T).ravel() - observed)
     field = (signs @ matrices).reshape(len(factor), len(factor))
-    return factor - 2 * length / np.linalg.norm(field, 2) * field @ factor
+    # Two rounds of power iteration from the factor's first column: a user would not pay for a decomposition.
+    image = field @ factor[:, 0]
+    norm = np.linalg.norm(field @ image) / np.linalg.norm(image)
+    return factor - 2 * length / norm * field @ factor
 
 
 def scaled_step(factor: Array, matrices: Array, observed: Array, step_size: float, damping: float) -> Array:
@@ -53,16 +56,16 @@ def gauss_newton_step(
 
 
 def weight_normalized_step(
-    factor: Array, matrices: Array, observed: Array, step_size: float, core_step_size: float
-) -> Array:
-    """One step of the weight-normalised method from the best core of a population: its Stiefel part."""
-    factor = np.linalg.qr(factor)[0]
-    core = factor.T @ _pull(matrices, np.zeros((len(factor), len(factor))), -observed) @ factor
+    factor: Array, core: Array, matrices: Array, observed: Array, step_size: float, core_step_size: float
+) -> tuple[Array, Array]:
+    """One step of the weight-normalised method: the orthonormal factor, then its core with a new residual."""
     euclidean = _pull(matrices, factor @ core @ factor.T, observed) @ factor @ core
     inner = factor.T @ euclidean
     moved = factor - step_size * (euclidean - factor @ (inner + inner.T) / 2)
     values, vectors = np.linalg.eigh(moved.T @ moved)
-    return moved @ (vectors / np.sqrt(values)) @ vectors.T * core_step_size
+    factor = moved @ (vectors / np.sqrt(values)) @ vectors.T
+    pull = _pull(matrices, factor @ core @ factor.T, observed)
+    return factor, core - core_step_size / 2 * factor.T @ pull @ factor
 
 
 def _pull(matrices: Array, estimate: Array, observed: Array) -> Array:

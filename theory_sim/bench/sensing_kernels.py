@@ -52,6 +52,8 @@ def _kernel(
     observed = np.asarray(problem.observed)
     draw = np.random.default_rng(0)
     start = tuple(0.3 * draw.normal(size=(dim, rank)) / dim**0.5 for _ in range(factors))
+    if factory is weight_normalized:
+        start = np.linalg.qr(start[0])[0], np.zeros((rank, rank))
 
     def numpy() -> Step:
         current = start
@@ -81,7 +83,7 @@ SIZE: dict[str, Any] = {"runs": 64, "steps": 200, "dim": 50, "measurements": 100
 
 def symmetric_sensing(**size: Any) -> Kernel:
     """Symmetric gradient descent, on the packed operator."""
-    plain = partial(_last, plain_numpy.sensing_step, 0.1)
+    plain = partial(plain_numpy.sensing_step, step_size=0.1)
     return _kernel(symmetric_gd, plain, **{**SIZE, **size}, torch=True)
 
 
@@ -89,37 +91,31 @@ def asymmetric_sensing(**size: Any) -> Kernel:
     """Asymmetric gradient descent, on the general operator."""
     size = {**SIZE, **size}
     sizes = {"rows": size["dim"], "cols": size["dim"]}
-    plain = partial(_last, plain_numpy.asymmetric_step, 0.1)
+    plain = partial(plain_numpy.asymmetric_step, step_size=0.1)
     return _kernel(asymmetric_gd, plain, **size, sizes=sizes, factors=2)
 
 
 def robust_sensing(**size: Any) -> Kernel:
     """The sub-gradient method with the normalised rule, on the packed operator."""
     size = {**SIZE, **size}
-    plain = partial(_last, plain_numpy.subgradient_step, 0.1)
+    plain = partial(plain_numpy.subgradient_step, length=0.1)
     # A spectral start costs as much as a hundred steps, and a step is what is measured.
     return _kernel(subgradient, plain, **size, sizes={"dim": size["dim"], "start": "orthogonal"})
 
 
 def scaled_sensing(**size: Any) -> Kernel:
     """ScaledGD(lambda), on the packed operator."""
-    plain = partial(_last, plain_numpy.scaled_step, 0.3, 0.1)
+    plain = partial(plain_numpy.scaled_step, step_size=0.3, damping=0.1)
     return _kernel(scaled_gd, plain, **{**SIZE, **size})
 
 
 def gauss_newton_sensing(**size: Any) -> Kernel:
     """Alternating Gauss-Newton, on the general operator: two residuals a step."""
-    plain = partial(_last, plain_numpy.gauss_newton_step, 0.3)
+    plain = partial(plain_numpy.gauss_newton_step, step_size=0.3)
     return _kernel(gauss_newton, plain, **{**SIZE, **size}, products=4, factors=2)
 
 
 def riemannian_sensing(**size: Any) -> Kernel:
     """The weight-normalised method, on the packed operator: two residuals a step."""
-    plain = partial(_last, plain_numpy.weight_normalized_step, 0.3, 1.0)
+    plain = partial(plain_numpy.weight_normalized_step, step_size=0.3, core_step_size=1.0)
     return _kernel(weight_normalized, plain, **{**SIZE, **size}, products=4)
-
-
-def _last(function: Callable[..., Any], *arguments: Any) -> Any:
-    """Call a step whose numbers, given first, are its last arguments."""
-    numbers = [x for x in arguments if not isinstance(x, np.ndarray)]
-    return function(*[x for x in arguments if isinstance(x, np.ndarray)], *numbers)

@@ -96,9 +96,11 @@ def asymmetric_gd(
     changed once, before the first step at which `||A(F G^T) - y|| <= rebalance_below ||y||`: see `rebalance`.
 
     Metrics: `error = ||F G^T - M*||_F`; `loss`; `learned_s = u_s^T F G^T v_s / sigma_s`; `drift`, the Frobenius norm
-    of the change of `F^T F - G^T G`. Once a run, for `asymmetric_linear_rate`: `left_curvature = sigma_k(F)^2` and
-    `right_curvature = sigma_r(G)^2` of the last factors, and `start_curvature`, the smallest eigenvalue of the
-    imbalance of the start on the `k - r` directions that the last `G` vanishes on, zero at exact rank (SE-1-P3).
+    of the change of `F^T F - G^T G`. Once a run, for `asymmetric_linear_rate`: `tail_curvature`, the least of the
+    squared singular values that the `k - r` directions off the signal have in the last F or G, whichever has them
+    (`sigma_k(F)^2` at exact rank, and when `right_scale` is well below 1); `left_curvature = sigma_r(F)^2` and
+    `right_curvature = sigma_r(G)^2`; and `start_curvature`, the least absolute eigenvalue of the imbalance of the
+    start on those directions, zero at exact rank (SE-1-P3).
 
     A run whose step size is unstable at the solution may diverge, settle elsewhere, or go round in a cycle; it is
     flagged as diverged in the first case and, if its residual stays above `||y|| / 100`, as not converged in the last.
@@ -122,9 +124,10 @@ def asymmetric_gd(
             "loss": Variable("loss"),
             "learned": Variable("learnt share of a direction of the target", dims={"direction": None}),
             "drift": Variable("change of the imbalance, Frobenius norm"),
-            "left_curvature": Variable("smallest squared singular value of the left factor"),
-            "right_curvature": Variable("smallest squared singular value of the right factor's signal"),
-            "start_curvature": Variable("smallest imbalance of the start off the signal"),
+            "tail_curvature": Variable("least squared singular value off the signal, in either factor"),
+            "left_curvature": Variable("least squared singular value of the left factor's signal"),
+            "right_curvature": Variable("least squared singular value of the right factor's signal"),
+            "start_curvature": Variable("least imbalance of the start off the signal"),
         },
         limits={
             **setting_limits(true_rank, measurements),
@@ -252,23 +255,28 @@ def _observe(problem: Problem, hyper: Hyper, state: State) -> Metrics:
 def _conclude(problem: Problem, hyper: Hyper, records: Metrics, state: State) -> Metrics:
     true_rank, max_rank = problem.left_basis.shape[1], state.left.shape[1]
     place = jnp.arange(max_rank)
-    signal = jnp.minimum(hyper.rank, true_rank)
+    rank, signal = hyper.rank, jnp.minimum(hyper.rank, true_rank)
     left_values, _ = leading_directions(state.left)
-    right_values, directions = leading_directions(state.right)
+    right_values, _ = leading_directions(state.right)
+    # Each direction off the signal ends in one of the factors alone: the i-th is the next of F or the last of G.
+    in_left = left_values[jnp.minimum(signal + place, max_rank - 1)]
+    in_right = right_values[jnp.clip(rank - 1 - place, 0, max_rank - 1)]
+    tails = jnp.where(place < rank - signal, jnp.maximum(in_left, in_right), jnp.inf)
+    least = jnp.where(rank > signal, jnp.min(tails), left_values[rank - 1])
+    _, directions = leading_directions(problem.right_basis.T @ state.right)
     kept = jnp.where(place < signal, directions.T, 0.0)
-    off = jnp.where(place < hyper.rank, jnp.eye(max_rank), 0.0) - kept @ kept.T
-    on_tail = off @ state.start_imbalance @ off
-    # Shifted so that every eigenvalue is positive, and those that are not of the tail are the largest.
-    shift = 1 + jnp.linalg.norm(state.start_imbalance)
-    shifted, _ = leading_directions(on_tail + shift * (3 * jnp.eye(max_rank) - 2 * off))
-    smallest = jnp.min(shifted) - shift
+    off = jnp.where(place < rank, jnp.eye(max_rank), 0.0) - kept @ kept.T
+    # What is not of the tail is given an eigenvalue larger than all others.
+    beyond = (1 + jnp.linalg.norm(state.start_imbalance)) * (jnp.eye(max_rank) - off)
+    start, _ = leading_directions(off @ state.start_imbalance @ off + beyond)
     residual = measure(problem.operator, state.left @ state.right.T) - problem.observed
     recovered = jnp.linalg.norm(residual) < 0.01 * problem.observed_norm
     return {
         "converged": recovered | (stability(hyper) < 2),
-        "left_curvature": left_values[hyper.rank - 1] ** 2,
+        "tail_curvature": least**2,
+        "left_curvature": left_values[signal - 1] ** 2,
         "right_curvature": right_values[signal - 1] ** 2,
-        "start_curvature": jnp.where(hyper.rank > true_rank, smallest, 0.0),
+        "start_curvature": jnp.where(rank > true_rank, jnp.min(start), 0.0),
     }
 
 

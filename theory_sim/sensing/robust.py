@@ -141,7 +141,7 @@ def subgradient(
         step=partial(_step, loss=loss, rule=rule, scaled=scaled),
         observe=partial(_observe, loss=loss),
         setting=Setting(),
-        hyper=Hyper(rank=max_rank, samples=measurements or 1),
+        hyper=Hyper(rank=true_rank if scaled else max_rank, samples=measurements or 1),
         variables={
             "error": Variable("recovery error, Frobenius norm"),
             "excess_loss": Variable("loss above that of the target"),
@@ -152,7 +152,7 @@ def subgradient(
             "outlier_fraction": (0.0, float(np.nextafter(1.0, 0.0)) if measurements else 0.0),
             "outlier_std": (0.0, INFINITY),
             "noise_std": (0.0, corrupted),
-            "rank": (1, max_rank),
+            "rank": (true_rank, true_rank) if scaled else (1, max_rank),
             "step_size": (0.0, INFINITY),
             "decay": (float(np.nextafter(0.0, 1.0)), 1.0),
             "init_scale": (float(np.nextafter(0.0, 1.0)), INFINITY),

@@ -70,7 +70,7 @@ def sign_field(*, dim: int, max_rank: int, measurements: int) -> Simulation:
             "deviation": Variable("rest of the sign field, Frobenius norm"),
         },
         limits={
-            "outlier_fraction": (0.0, 1.0),
+            "outlier_fraction": (0.0, float(np.nextafter(1.0, 0.0))),
             "outlier_std": (0.0, INFINITY),
             "noise_std": (0.0, INFINITY),
             "norm": (float(np.nextafter(0.0, 1.0)), INFINITY),

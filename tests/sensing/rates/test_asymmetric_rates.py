@@ -14,15 +14,15 @@ from theory_sim.simulation import rollout
 def test_late_rate_is_that_of_the_slowest_excited_curvature(rank):
     simulation = asymmetric_gd(rows=12, cols=10, true_rank=2, max_rank=4)
     problem = simulation.sample(jax.random.key(0), simulation.setting._replace(condition_number=2.0))
-    scales = jnp.array([0.0, 0.0, 0.3, 0.3, 0.6, 0.6])
+    scales = jnp.array([0.0, 0.3, 0.6, 0.9, 1.0, 2.0])
     hyper = Hyper(jnp.full(6, rank), jnp.full(6, 0.2), jnp.full(6, 0.7), scales, jnp.zeros(6), jnp.zeros(6))
     # The last steps are far enough for one mode to be left, and before rounding.
-    steps = np.arange(0, 2000, 10)
+    steps = np.arange(0, 6000, 20)
     result = jax.jit(jax.vmap(rollout(simulation, steps), (0, None, 0)))(
         jax.random.split(jax.random.key(1), 6), problem, hyper
     )
     curvature = slowest_curvature(
-        result.conclusions["left_curvature"], result.conclusions["right_curvature"], scales
+        *(result.conclusions[f"{name}_curvature"] for name in ("tail", "left", "right")), scales
     )
     for error, predicted in zip(
         np.asarray(result.records["error"]), asymmetric_linear_rate(0.2, curvature), strict=True

@@ -13,16 +13,21 @@ from numpy.typing import ArrayLike, NDArray
 Curve = NDArray[np.float64]
 
 
-def slowest_curvature(left_curvature: ArrayLike, right_curvature: ArrayLike, right_scale: ArrayLike) -> Curve:
-    """Return the smallest curvature that the start excites (SE-1-P3, SE-1-P4).
+def slowest_curvature(
+    tail_curvature: ArrayLike, left_curvature: ArrayLike, right_curvature: ArrayLike, right_scale: ArrayLike
+) -> Curve:
+    """Return the least curvature that the start excites (SE-1-P3, SE-1-P4).
 
-    Derived: `G_perp` shrinks by `sigma_k(F)^2`, the smallest eigenvalue of `F^T F`, and `F_perp`, as far as it
-    lies in the rows of `G`, by `sigma_r(G)^2`. From `G_0 = 0` every gradient of G lies in the row space of the target:
-    `G_perp` is zero, and with it the slow part.
+    Derived: a direction off the signal ends in the factor that its imbalance at the start, which is conserved, says:
+    in F, where it shrinks the rest of `G_perp` by its squared singular value, or in G, where it shrinks that of
+    `F_perp`; the signal's directions are in both. From `G_0 = 0` every gradient of G lies in the row space of the
+    target: `G_perp` is zero, and with it the slow part; what is left of `F_perp` shrinks by `sigma_r(G)^2`.
     """
     right = np.asarray(right_curvature, float)
-    both = np.minimum(np.asarray(left_curvature, float), right)
-    return np.where(np.asarray(right_scale, float) > 0, both, right)
+    every = np.minimum(
+        np.minimum(np.asarray(tail_curvature, float), np.asarray(left_curvature, float)), right
+    )
+    return np.where(np.asarray(right_scale, float) > 0, every, right)
 
 
 def asymmetric_linear_rate(step_size: ArrayLike, curvature: ArrayLike) -> Curve:
