@@ -6,7 +6,7 @@ import pytest
 from jax import export
 
 from theory_sim import rollout
-from theory_sim.attention import pattern_transformer
+from theory_sim.attention import pattern_transformer, token_selection
 from theory_sim.engine.compile import numbers, split_arrays
 from theory_sim.sensing import (
     asymmetric_gd,
@@ -42,6 +42,10 @@ SIMULATIONS = {
     "weight_normalized, population": lambda: weight_normalized(dim=6, true_rank=2, max_rank=3),
     "weight_normalized, Gaussian": lambda: weight_normalized(dim=6, true_rank=2, max_rank=3, measurements=20),
     "pattern_transformer": lambda: pattern_transformer(dim=8, tokens=6, width=16, samples=16, test_samples=8),
+    "token_selection": lambda: token_selection(inputs=2, tokens=3, dim=4, rule="polyak", nuclear=True),
+    "token_selection, key and query": lambda: token_selection(
+        inputs=2, tokens=3, dim=4, key_dim=2, parameterization="key_query", self_attention=True
+    ),
     "codimension_toy": lambda: codimension_toy(ambient=40, groups=4, max_dim=8),
     "subspace_training, dense": lambda: subspace_training(MLP([4, 10]), digits(), max_dim=5),
     "subspace_training, Fastfood": lambda: subspace_training(

@@ -1,5 +1,13 @@
-"""One-layer attention: a transformer on pattern data, its weight updates, and its pruning."""
+"""One-layer attention: token selection and its max margin directions, and a transformer on pattern data."""
 
+from theory_sim.attention.margin import (
+    MaxMargin,
+    PromptMargin,
+    attention_margins,
+    generalized_max_margin,
+    max_margin,
+    prompt_max_margin,
+)
 from theory_sim.attention.network import Weights, attention, contributions, head, hinge, wrong
 from theory_sim.attention.patterns import Sequences, Setting, draw_sequences, orthonormal_patterns
 from theory_sim.attention.pruning import (
@@ -12,6 +20,17 @@ from theory_sim.attention.pruning import (
     two_groups,
 )
 from theory_sim.attention.rates import key_angle, large_row_norm, mean_token_angle, update_rank
+from theory_sim.attention.selection_rates import (
+    direction_error_curve,
+    gradient_excess_loss,
+    gradient_norm_slope,
+    normalized_loss_rate,
+    normalized_norm,
+    polyak_loss_rate,
+    polyak_norm,
+    stall_norm,
+)
+from theory_sim.attention.token_selection import attention_weights, token_selection
 from theory_sim.attention.transformer import pattern_transformer
 from theory_sim.attention.updates import (
     effective_rank,
@@ -23,14 +42,22 @@ from theory_sim.decompositions import leading_directions, orthonormal_rows, rank
 __all__ = [
     "UNIMODAL_SEPARATION",
     "Groups",
+    "MaxMargin",
+    "PromptMargin",
     "Sequences",
     "Setting",
     "Weights",
     "attention",
+    "attention_margins",
+    "attention_weights",
     "contributions",
+    "direction_error_curve",
     "draw_sequences",
     "effective_rank",
     "energy_outside",
+    "generalized_max_margin",
+    "gradient_excess_loss",
+    "gradient_norm_slope",
     "head",
     "hinge",
     "kept",
@@ -38,14 +65,22 @@ __all__ = [
     "large_row_norm",
     "largest_angle",
     "leading_directions",
+    "max_margin",
     "mean_token_angle",
+    "normalized_loss_rate",
+    "normalized_norm",
     "orthonormal_patterns",
     "orthonormal_rows",
     "pattern_transformer",
+    "polyak_loss_rate",
+    "polyak_norm",
+    "prompt_max_margin",
     "pruned_outputs",
     "pruning_ranks",
     "quantiles",
     "ranks",
+    "stall_norm",
+    "token_selection",
     "two_groups",
     "update_rank",
     "wrong",
