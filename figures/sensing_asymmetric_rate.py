@@ -17,14 +17,14 @@ def draw(data: xr.Dataset) -> Figure:
     data = data.isel(dict.fromkeys(SHAPE, 0))
     fig, axes = figure(columns=2, panels=(2, 3))
     population = data.sel(oversampling="None")
-    asymmetric = population.sel({"method": "asymmetric", "rank": 4})
+    asymmetric = population.sel({"algorithm": "asymmetric", "rank": 4})
     eta = float(data["step_size"][-1])
     draw_descents(axes[0, 0], population.sel(step_size=eta, init_scale=0.3, right_scale=1 / 3, rank=4))
     draw_curvatures(axes[0, 1], asymmetric.sel(step_size=eta))
     draw_times(axes[0, 2], asymmetric.sel(step_size=eta, right_scale=1 / 3))
     draw_drift(axes[1, 0], asymmetric.sel(init_scale=0.6, right_scale=1 / 3, rebalance=0))
     draw_changed(axes[1, 1], asymmetric.sel(step_size=eta, right_scale=1 / 3))
-    draw_finite(axes[1, 2], data.sel({"method": "asymmetric", "rank": 4, "step_size": eta}))
+    draw_finite(axes[1, 2], data.sel({"algorithm": "asymmetric", "rank": 4, "step_size": eta}))
     return fig
 
 
@@ -45,9 +45,9 @@ def draw_descents(axis, data):
     steps = data["step"].to_numpy()
     shown = steps > 0
     cells = {
-        "symmetric": {"method": "symmetric", "rebalance": 0},
-        "asymmetric": {"method": "asymmetric", "rebalance": 0},
-        "one change": {"method": "asymmetric", "rebalance": 0.5},
+        "symmetric": {"algorithm": "symmetric", "rebalance": 0},
+        "asymmetric": {"algorithm": "asymmetric", "rebalance": 0},
+        "one change": {"algorithm": "asymmetric", "rebalance": 0.5},
     }
     for color, (label, where) in zip(COLORS, cells.items(), strict=False):
         cell = data.sel(where)

@@ -39,19 +39,21 @@ def recorded(total: int) -> np.ndarray:
 
 
 def sensing(
-    *, method: str, dim: int, true_rank: int, max_rank: int, oversampling: float | None
+    *, algorithm: str, dim: int, true_rank: int, max_rank: int, oversampling: float | None
 ) -> Simulation:
     """Return asymmetric or symmetric descent with `m = oversampling n r` measurements; None is the population."""
     measurements = None if oversampling is None else round(oversampling * dim * true_rank)
     sizes = {"true_rank": true_rank, "max_rank": max_rank, "measurements": measurements}
     asymmetric = asymmetric_gd(rows=dim, cols=dim, **sizes)
-    if method == "asymmetric":
+    if algorithm == "asymmetric":
         return asymmetric
     # The symmetric descent reads the axes that it has in common with the asymmetric one.
     return symmetric_gd(dim=dim, **sizes)._replace(hyper=asymmetric.hyper, limits=asymmetric.limits)
 
 
-def wanted(*, method, oversampling, rank, step_size, init_scale, right_scale, rebalance, problem_seed, **_):
+def wanted(
+    *, algorithm, oversampling, rank, step_size, init_scale, right_scale, rebalance, problem_seed, **_
+):
     """Select the scales and ratios at one step size, all step sizes at one scale, and a few cells at finite m."""
     population = np.equal(oversampling, None)
     third, plain, usual = np.isclose(right_scale, 1 / 3), rebalance == 0, step_size == 0.2
@@ -62,13 +64,13 @@ def wanted(*, method, oversampling, rank, step_size, init_scale, right_scale, re
     one_step = third & ~plain & usual & over & np.isin(init_scale, (0.05, 0.1, 0.3, 0.6))
     both = third & plain & usual & (init_scale == 0.3)
     asymmetric = np.where(population, scales | steps | one_step | both, steps & usual & (problem_seed < 8))
-    return np.where(np.equal(method, "asymmetric"), asymmetric, population & both)
+    return np.where(np.equal(algorithm, "asymmetric"), asymmetric, population & both)
 
 
 SWEEP = Sweep(
     simulation=sensing,
     shape={
-        "method": ["asymmetric", "symmetric"],
+        "algorithm": ["asymmetric", "symmetric"],
         "dim": [20],
         "true_rank": [2],
         "max_rank": [4],
@@ -167,8 +169,8 @@ def last_drift(cell: xr.Dataset) -> np.ndarray:
 def advantage(data: xr.Dataset) -> Estimate:
     """Return log10 of the last error of the asymmetric descent over that of the symmetric one."""
     last = [
-        by_seed(data.sel({"method": method}), "error", "step")[:, -1]
-        for method in ("asymmetric", "symmetric")
+        by_seed(data.sel({"algorithm": algorithm}), "error", "step")[:, -1]
+        for algorithm in ("asymmetric", "symmetric")
     ]
     return bootstrap(np.log10(np.maximum(last[0], 1e-16) / last[1]), window=f"step {int(data['step'][-1])}")
 
@@ -181,7 +183,7 @@ def finite_bound(data: xr.Dataset) -> np.ndarray:
     return finite_rate_factor(measurements, data["dim"], data["dim"], data["true_rank"])
 
 
-BASE = {"method": "asymmetric", "oversampling": "None"}
+BASE = {"algorithm": "asymmetric", "oversampling": "None"}
 USUAL = BASE | {"rank": 4, "step_size": 0.2}
 THIRD = {"right_scale": 1 / 3}
 PLAIN = USUAL | {"rebalance": 0.0}

@@ -5,6 +5,7 @@ that passes; 2 when the request cannot be carried out; 130 when interrupted.
 """
 
 import json
+import logging
 import os
 import sys
 import warnings
@@ -262,6 +263,8 @@ def main() -> None:
         jax.config.update("jax_compilation_cache_dir", str(folder))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
     jax.config.update("jax_persistent_cache_min_entry_size_bytes", 0)
+    # Matplotlib's font library tells of dates in fonts that are left out on purpose.
+    logging.getLogger("fontTools").setLevel(logging.ERROR)
     warnings.formatwarning = lambda message, *_, **__: f"theory-sim: warning: {message}\n"
     try:
         app()
