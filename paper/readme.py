@@ -8,6 +8,9 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
+HEAD = "sensing_symmetric_rate"
+"""The figure at the head of the page, whose caption is written there."""
+SHOWN = ("attention_margin_direction", "sensing_asymmetric_rate", "subspace_intrinsic_dimension")
 COMMAND = Path(sys.executable).with_name("theory-sim")
 
 
@@ -40,11 +43,13 @@ def main() -> None:
     text = section(text, "ledger", (ROOT / "paper/generated/ledger.md").read_text())
     gallery = ROOT / "figures" / "gallery"
     gallery.mkdir(exist_ok=True)
-    shown = []
+    shown, folded = [], []
     for figure in sorted((ROOT / "figures" / "out").glob("*.png")):
         shutil.copy(figure, gallery / figure.name)
-        if figure.stem != "sensing_symmetric_rate":  # stands at the head of the page
-            shown.append(f"![{figure.stem}](figures/gallery/{figure.name})\n")
+        if figure.stem != HEAD:
+            place = shown if figure.stem in SHOWN else folded
+            place.append(f"![{figure.stem}](figures/gallery/{figure.name})\n")
+    shown += ["<details><summary>The other studies</summary>\n", *folded, "</details>\n"]
     text = section(text, "gallery", "\n".join(shown))
     readme.write_text(section(text, "speed", speed_table()))
 
