@@ -105,25 +105,14 @@ def rates(cell: xr.Dataset) -> np.ndarray:
 WINDOW = f"errors from {LATE[0]:g} to {LATE[1]:g}"
 
 
-@cellwise
-def rate_to_curvature(cell: xr.Dataset) -> Estimate:
-    """Divide each seed's rate by that of the least curvature off the signal of its last factors."""
-    curvature = by_seed(cell, "tail_curvature")
-    return bootstrap(rates(cell) / -asymmetric_linear_rate(cell["step_size"], curvature), window=WINDOW)
+def rate_to(name: str) -> Cell:
+    """Divide each seed's rate by that of one of its curvatures, each cell by itself."""
 
+    def measure(cell: xr.Dataset) -> Estimate:
+        predicted = -asymmetric_linear_rate(cell["step_size"], by_seed(cell, name))
+        return bootstrap(rates(cell) / predicted, window=WINDOW)
 
-@cellwise
-def rate_to_right_curvature(cell: xr.Dataset) -> Estimate:
-    """Divide each seed's rate by that of the right factor's smallest curvature on the signal."""
-    curvature = by_seed(cell, "right_curvature")
-    return bootstrap(rates(cell) / -asymmetric_linear_rate(cell["step_size"], curvature), window=WINDOW)
-
-
-@cellwise
-def rate_to_start(cell: xr.Dataset) -> Estimate:
-    """Divide each seed's rate by that of the smallest imbalance of its start off the signal."""
-    curvature = by_seed(cell, "start_curvature")
-    return bootstrap(rates(cell) / -asymmetric_linear_rate(cell["step_size"], curvature), window=WINDOW)
+    return cellwise(measure)
 
 
 @cellwise
@@ -199,7 +188,7 @@ CLAIMS = [
         source="derived from the gradient step",
         label="derived",
         derivation=f"{STEP} its slowest part is F G_perp^T, and G_perp -> G_perp (I - eta F^T F)",
-        measure=rate_to_curvature,
+        measure=rate_to("tail_curvature"),
         at=PLAIN | {"right_scale": [1 / 3, 0.5]} | LARGER,
         control=PLAIN | {"right_scale": 0.0} | LARGER,
         control_reason="from G_0 = 0 the part off the target's row space, which is the slow one, is never excited",
@@ -227,7 +216,7 @@ CLAIMS = [
         label="derived",
         derivation="`F^T F - G^T G` changes by O(eta^2) a step; on the k - r directions where G vanishes at the end it"
         " is F^T F, and its smallest eigenvalue the least curvature",
-        measure=rate_to_start,
+        measure=rate_to("start_curvature"),
         at=PLAIN | {"right_scale": [1 / 3, 0.5], "init_scale": [0.2, 0.3]},
         control=ONE_STEP | {"rebalance": 0.5},
         control_reason="the change of factors gives the slow directions another imbalance, beta^2",
@@ -242,7 +231,7 @@ CLAIMS = [
         label="derived",
         derivation="the imbalance off the signal has both signs; a direction ends in F or in G, and shrinks the rest of"
         "\nthe other factor by its squared singular value",
-        measure=rate_to_curvature,
+        measure=rate_to("tail_curvature"),
         at=PLAIN | {"right_scale": 1.0, "init_scale": 0.6},
         control=PLAIN | {"right_scale": 0.0, "init_scale": 0.6},
         control_reason="from G_0 = 0 the slow part is never excited",
@@ -256,7 +245,7 @@ CLAIMS = [
         label="derived",
         derivation="gradients of G lie in the target's row space, so that G_perp = 0; what is left is F_perp G^T,"
         " and F_perp -> F_perp (I - eta G^T G)",
-        measure=rate_to_right_curvature,
+        measure=rate_to("right_curvature"),
         at=PLAIN | {"right_scale": 0.0} | LARGER,
         control=PLAIN | {"right_scale": [1 / 3, 0.5]} | LARGER,
         control_reason="any other start excites the slow part",
@@ -338,7 +327,7 @@ CLAIMS = [
         label="derived",
         derivation="the signal projects its q tangent directions out of the m measurements; the slow ones see a Wishart"
         " curvature of mean 1 - q/m, and the last to converge its smallest eigenvalue",
-        measure=rate_to_curvature,
+        measure=rate_to("tail_curvature"),
         at=PLAIN | THIRD | {"oversampling": "5", "init_scale": 0.6},
         control=PLAIN | THIRD | {"init_scale": 0.6},
         control_reason="the population operator has curvature 1",

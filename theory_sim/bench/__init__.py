@@ -2,14 +2,13 @@
 
 from theory_sim.bench.cost import Cost, Device, estimate, print_costs
 from theory_sim.bench.kernels import Kernel
-from theory_sim.bench.measure import KERNELS, Peaks, Speed, bench, measure
+from theory_sim.bench.measure import KERNELS, Speed, bench, measure
 
 __all__ = [
     "KERNELS",
     "Cost",
     "Device",
     "Kernel",
-    "Peaks",
     "Speed",
     "bench",
     "estimate",

@@ -40,13 +40,6 @@ PLAIN_SECONDS = 0.3
 """Time given to a plain loop in each round."""
 
 
-class Peaks(NamedTuple):
-    """The best matrix product (GFLOP/s) and the best sequential read (GB/s) measured."""
-
-    gemm_gflops: float
-    bandwidth_gbs: float
-
-
 class Speed(NamedTuple):
     """One line of the table; `fraction` is the least time that the limit allows over the time taken."""
 
