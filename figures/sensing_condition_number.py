@@ -69,9 +69,9 @@ def draw_iterations(axis, data, operator):
                 label=label,
             )
     if operator != "population":
-        errors = by_seed(data.sel(algorithm="GD"), "error", "condition_number", "step")
-        level = np.median(time_to(data["step"].to_numpy(), errors, ACCURACY)[:, -1])
-        theory_line(axis, kappa, level * (kappa / kappa[-1]) ** 1.88, label="slope of the population")
+        curves = [curve_of("GD", data, value) for value in data["condition_number"].to_numpy()]
+        times = [time_to(np.arange(len(curve)), curve, ACCURACY) for curve in curves]
+        theory_line(axis, kappa, times, label="population, predicted")
         axis.legend(loc="upper left")
     log_axes(axis)
     axis.xaxis.set_major_locator(FixedLocator(kappa))

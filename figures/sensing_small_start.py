@@ -42,7 +42,7 @@ def draw_errors(axis, letter, form, data):
         name = "all seen" if label == "None" else f"m = {label} N"
         axis.plot(scales, np.exp(np.log(least).mean(axis=0)), "o-", color=color, linewidth=0.7, label=name)
     power, words = BOUNDS[form]
-    theory_line(axis, scales, scales**power, rf"$\alpha^{{{words}}}$ (bound)", linestyle=":")
+    theory_line(axis, scales, scales**power, rf"$\alpha^{{{words}}}$ (bound, unconfirmed)", linestyle=":")
     sizes = [int(data[name]) for name in ("dim", "rank", "true_rank")]
     if form == "symmetric":
         tail = symmetric_small_start_error(scales, *sizes)
@@ -71,7 +71,9 @@ def draw_exponents(axis, data):
         name = "first order, at least" if form == "asymmetric" else None
         theory_line(axis, shares, small_start_exponent_bound(edge, values), name, color=color)
         power, words = BOUNDS[form]
-        theory_line(axis, (0.2, 50), (power, power), f"bound {words}", linestyle=":", color=color)
+        theory_line(
+            axis, (0.2, 50), (power, power), f"bound {words}, unconfirmed", linestyle=":", color=color
+        )
     theory_line(axis, (0.2, 50), (2, 2), "all seen")
     log_axes(axis, "x")
     axis.set(xlabel="measurements over entries, m / N", ylabel=r"exponent in $\alpha$", ylim=(-0.1, 2.15))

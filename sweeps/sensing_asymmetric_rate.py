@@ -217,12 +217,13 @@ CLAIMS = [
         derivation="`F^T F - G^T G` changes by O(eta^2) a step; on the k - r directions where G vanishes at the end it"
         " is F^T F, and its smallest eigenvalue the least curvature",
         measure=rate_to("start_curvature"),
-        at=PLAIN | {"right_scale": [1 / 3, 0.5], "init_scale": [0.2, 0.3]},
+        at=PLAIN | {"right_scale": [1 / 3, 0.5], "init_scale": slice(0.2, 0.5)},
         control=ONE_STEP | {"rebalance": 0.5},
         control_reason="the change of factors gives the slow directions another imbalance, beta^2",
         prediction=MatchesCurve(1, relative_tolerance=0.08),
-        tolerance_reason="coupling to the signal lowers it by the fraction r alpha^2 (1 + c^4) / (n sigma_r (1 - c^2)"
-        " e), e = 0.6 the mean least eigenvalue of the tail's Wishart matrix: 0.042 at alpha = 0.3; drift as much",
+        tolerance_reason="as written at first, from half of what coupling to the signal takes, the fraction"
+        " r alpha^2 (1 + c^4) / (n sigma_r (1 - c^2) e), e = 0.6 the mean least eigenvalue of the tail's Wishart"
+        " matrix: 0.042 at alpha = 0.3, 0.095 at alpha = 0.45",
     ),
     Claim(
         ids=("SE-1-P4", "SE-1.3"),
@@ -316,9 +317,9 @@ CLAIMS = [
         at=ONE_STEP | {"rebalance": [0.4, 0.5, 0.6]},
         control=ONE_STEP | {"rebalance": 0.8},
         control_reason="beta^4 is above sigma_r^2: the least curvature is now the right factor's, sigma_r^2/beta^2",
-        prediction=MatchesCurve(1, relative_tolerance=0.08),
-        tolerance_reason="a residual of 0.1 ||M*|| = 0.11 is left when the change is made; its removal moves F^T F on"
-        " the tail by the square of that: 0.076 of beta^2 = 0.16",
+        prediction=MatchesCurve(1, relative_tolerance=0.03),
+        tolerance_reason="as written at first, and too strict: a residual of 0.1 ||M*|| = 0.11 is left when the change"
+        " is made, and its removal moves F^T F on the tail by the square of that, up to 0.076 of beta^2 = 0.16",
     ),
     Claim(
         ids=("SE-1.7", "SE-1-P6"),

@@ -216,8 +216,8 @@ def of_form(form: str, target: str, ids: tuple[str, ...], source: str) -> list[C
             derivation="alpha enters an arrival by the logarithm of the initial share, alpha^2 times a constant",
             measure=delay,
             at=here | {"init_scale": SMALL_SCALES},
-            control=here | {"init_scale": SMALL_SCALES, "rank": 2},
-            control_reason=NO_COLUMN,
+            control={"form": "symmetric", "measurements": "1600", "rank": 16, "init_scale": SMALL_SCALES},
+            control_reason="the measured target has other singular values: its directions grow at other rates",
             prediction=Equals(1, tolerance=0.01),
             tolerance_reason="starts are the same at all scales: what is left is the coupling of directions of"
             " neighbouring arrivals, a power of alpha",

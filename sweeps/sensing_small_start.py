@@ -30,7 +30,7 @@ from theory_sim.sensing import (
 
 DIM, TRUE_RANK = 20, 2
 STOGER, WIND = 21 / 16, 4 / 3
-"""Exponents of the error bounds of arXiv:2106.15013 and arXiv:2309.01796."""
+"""Exponents of the error bounds of arXiv:2106.15013 and arXiv:2309.01796, known at second hand: unconfirmed."""
 
 
 def small_start(*, form: str, dim: int, true_rank: int, coverage: float | None) -> Simulation:
@@ -186,8 +186,8 @@ def population_claims(form: str, ids: tuple[str, ...], source: str) -> list[Clai
             at=here,
             control=here | {"coverage": "0.95"},
             control_reason="the noise of finite measurements makes the tail grow while the signal is learnt",
-            prediction=MatchesCurve(1, relative_tolerance=0.03),
-            tolerance_reason="the norm of one tail spreads by 1.6/n: 0.08, 0.008 in the mean of 96, thrice",
+            prediction=MatchesCurve(1, relative_tolerance=0.02),
+            tolerance_reason="the norm of one tail spreads by 1.6/n: 0.08, 0.008 in the mean of 96, and 0.016 at 95%",
         ),
     ]
 
@@ -196,6 +196,17 @@ def finite_claims(form: str, ids: tuple[str, ...], source: str, power: float, na
     """Return the claims about the exponent under Gaussian measurements."""
     here = {"form": form, "coverage": "0.95", "rank": DIM}
     return [
+        Claim(
+            ids=ids,
+            statement=f"{form}, m = 0.95 of the entries: the least error falls at least like alpha^({name})",
+            source=f"{source} (second-hand)",
+            label="unconfirmed",
+            measure=error_exponent,
+            at=here,
+            control=here | {"rank": TRUE_RANK},
+            control_reason="at exact rank there is no tail: the error reaches rounding from every scale",
+            prediction=AtLeast(power),
+        ),
         Claim(
             ids=ids,
             statement=f"{form}, five measurements for each entry: the least error falls at least like alpha^({name})",
