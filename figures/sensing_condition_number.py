@@ -71,7 +71,7 @@ def draw_iterations(axis, data, operator):
     if operator != "population":
         curves = [curve_of("GD", data, value) for value in data["condition_number"].to_numpy()]
         times = [time_to(np.arange(len(curve)), curve, ACCURACY) for curve in curves]
-        theory_line(axis, kappa, times, label="population, predicted")
+        theory_line(axis, kappa, times, label="(a) predicted")
         axis.legend(loc="upper left")
     log_axes(axis)
     axis.xaxis.set_major_locator(FixedLocator(kappa))
