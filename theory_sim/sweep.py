@@ -227,4 +227,17 @@ def _check_values(name: str, values: Sequence[Any], default: Any, limits: tuple[
         if whole and value != int(value):
             raise RequestError(f"axis {name!r} takes whole numbers, got {value!r}")
         if limits and not limits[0] <= value <= limits[1]:
-            raise RequestError(f"axis {name!r} must lie in [{limits[0]:g}, {limits[1]:g}], got {value!r}")
+            raise RequestError(f"axis {name!r} must lie in {_interval(*limits)}, got {value!r}")
+
+
+def _interval(low: float, high: float) -> str:
+    """Return an interval in words; an end that is the float next to a whole number stands for an open end there."""
+    below, above = math.nextafter(low, -math.inf), math.nextafter(high, math.inf)
+    left = f"({below:g}" if low != _whole(low) and below == _whole(below) else f"[{low:g}"
+    right = f"{above:g})" if high != _whole(high) and above == _whole(above) else f"{high:g}]"
+    return f"{left}, {right}"
+
+
+def _whole(value: float) -> float:
+    """Return the nearest whole number; infinity is its own."""
+    return float(round(value)) if math.isfinite(value) else value

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 
+from theory_sim import RequestError, Sweep
 from theory_sim.sensing import sign_field, sign_field_strength, subgradient, unvech
 from theory_sim.sensing.robust import Hyper, State, _field, _largest_value, _residual
 from theory_sim.simulation import rollout, trajectory
@@ -291,3 +292,15 @@ def test_sign_field_has_the_mean_and_the_spread_of_the_theory():
     assert abs(strength.var(ddof=1) / ((1 - phi**2) / 3000) - 1) < 4 * np.sqrt(2 / 60)
     # 20 of the 21 directions are independent of the signs.
     assert abs(deviation.mean() * 3000 / 20 - 1) < 4 * np.sqrt(2 / 20 / 60)
+
+
+@pytest.mark.parametrize(
+    ("axis", "value", "interval"),
+    [("outlier_fraction", 1.0, r"\[0, 1\)"), ("decay", 0.0, r"\(0, 1\]"), ("decay", 1.5, r"\(0, 1\]")],
+)
+def test_a_value_at_an_open_end_is_refused_by_the_interval_as_it_is(axis, value, interval):
+    sizes = {"dim": [6], "true_rank": [1], "max_rank": [2], "measurements": [20]}
+    kind = "problem" if axis == "outlier_fraction" else "run"
+    sweep = Sweep(simulation=subgradient, shape=sizes, **{kind: {axis: [value]}}, steps=[0, 1])
+    with pytest.raises(RequestError, match=f"axis '{axis}' must lie in {interval}, got {value}"):
+        sweep.build(sweep.shapes[0])
