@@ -1,51 +1,21 @@
-"""What a subspace can reach in the toy problem, where training succeeds, and accuracy on the digits."""
+"""Accuracy on the digits against the subspace dimension."""
 
 import numpy as np
 import xarray as xr
 from matplotlib.figure import Figure
 
 from theory_sim import by_seed, computed
-from theory_sim.plotting import COLORS, band, figure, label_line, panel_label, theory_line
-from theory_sim.subspace import reachable_loss_law
+from theory_sim.plotting import COLORS, band, figure, label_line, theory_line
 
 
 def draw(data: xr.Dataset) -> Figure:
     data = data.isel(step=-1)
-    fig, (reach, success, accuracy) = figure(columns=2, panels=(1, 3))
-    draw_reach(reach, data)
-    draw_success(success, data)
-    draw_digits(accuracy, data)
+    fig, axis = figure(columns=1)
+    draw_digits(axis, data)
     return fig
 
 
-def draw_reach(axis, data):
-    panel_label(axis, "a", "best reachable loss")
-    places = ((0.6, 0.02), (15.2, 0.6))
-    for color, codimension, place in zip(COLORS, (10, 20), places, strict=False):
-        dims, ratios = cells(
-            data.sel(dim=slice(1, codimension - 1)), "best_ratio", f"codimension_{codimension}", "dense"
-        )
-        band(axis, dims, ratios, color=color, marker="o", linestyle="none")
-        label_line(axis, f"codimension\n{codimension}", *place, color=color)
-        laws = [reachable_loss_law(codimension, int(d)) for d in dims]
-        for quantile in (0.025, 0.5, 0.975):
-            theory_line(axis, dims, [law.ppf(quantile) for law in laws], linewidth=0.7)
-    label_line(axis, "Beta law: median,\n2.5% and 97.5%", 10.5, 0.85)
-    axis.set(xlabel="subspace dimension $d$", ylabel="best loss / initial loss", ylim=(0, 1.02))
-
-
-def draw_success(axis, data):
-    panel_label(axis, "b", "success of training")
-    for color, codimension in zip(COLORS, (10, 20), strict=False):
-        dims, performance = cells(data, "performance", f"codimension_{codimension}", "dense")
-        band(axis, dims, performance, color=color, marker="o")
-        theory_line(axis, (codimension, codimension), (0, 1))
-    label_line(axis, "$d = k$", 10, 0.5)
-    axis.set(xlabel="subspace dimension $d$", ylabel=r"performance $e^{-\mathrm{loss}}$")
-
-
 def draw_digits(axis, data):
-    panel_label(axis, "c", "handwritten digits")
     lines = [
         ("digits", "dense", "dense, D = 1,930"),
         ("digits", "fastfood", "Fastfood, D = 1,930"),
