@@ -145,6 +145,19 @@ def test_runs_follow_a_plain_loop(rule, parameterization, loss):
     np.testing.assert_allclose(np.exp(result.records["log_excess_loss"][-1]), excess, atol=1e-12)
 
 
+@pytest.mark.parametrize(("power", "rule"), [(0.0, "gradient"), (1.0, "normalized"), (2.0, "polyak")])
+@pytest.mark.parametrize("longest_step", [0.01, 10.0])
+def test_powers_give_the_steps_of_the_rules(power, rule, longest_step):
+    hyper = Hyper(step_size=0.2, longest_step=longest_step, power=power)
+    start, problem = Direct(jax.random.normal(jax.random.key(1), (6, 6))), draw(2)
+    found, expected = (
+        token_selection(**SMALL, rule=name).step(None, problem, hyper, start).weights
+        for name in ("power", rule)
+    )
+    np.testing.assert_allclose(found, expected, rtol=1e-12)
+    assert np.any(found != start.weights)
+
+
 def test_polyak_steps_are_bounded_where_a_wrong_token_is_selected():
     simulation, problem = token_selection(**SMALL, rule="polyak"), draw(0)
     worst = jnp.argmin(token_scores(problem), axis=1)

@@ -36,7 +36,7 @@ from theory_sim.simulation import Metrics, Simulation, Variable
 
 INFINITY = float("inf")
 PARAMETERIZATIONS = ("weights", "key_query")
-RULES = ("gradient", "normalized", "published", "polyak")
+RULES = ("gradient", "normalized", "published", "polyak", "power")
 EPSILON = 2.22e-16
 """What the published rule adds to the norm that it divides by."""
 
@@ -55,12 +55,14 @@ class Hyper(NamedTuple):
     """What a run is made with: the step size (a multiple of Polyak's under that rule) and the scale of the start.
 
     `W(0)` has independent entries N(0, init_scale^2 / d); with a key and a query, `K(0)` has entries N(0,
-    init_scale^2), and `Q(0)` is zero. No step of Polyak's rule is longer than `longest_step`.
+    init_scale^2), and `Q(0)` is zero. No step of Polyak's rule, or of a power above 1, is longer than `longest_step`.
+    `power` belongs to the rule of that name.
     """
 
     step_size: float = 0.1
     init_scale: float = 0.0
     longest_step: float = 10.0
+    power: float = 1.0
 
 
 class Direct(NamedTuple):
@@ -106,6 +108,8 @@ def token_selection(
     - `polyak`: `W - eta (L - L*) grad L / ||grad L||^2`, for data on which the optimal tokens are selected (AT-A-U4).
       Of bounded length (SPS_max, arXiv:2002.10542): where a sequence attends to a wrong token for a while, the gradient
       almost vanishes and `L - L*` does not. Late steps have length `eta ||W^mm||`.
+    - `power`: `W - eta (L - L*)^max(p - 1, 0) grad L / ||grad L||^p`, whose power `p` is a run axis: one program for
+      gradient descent (0), normalised steps (1, all trained matrices together), Polyak's (2), and what lies between.
 
     Metrics: `norm = ||W||_F`, `log_excess_loss = log(L - L*)`, `log_unselected`, the log of the largest share of
     attention outside a sequence's most attended token, and those of `selection_direction.compare`: among them
@@ -145,6 +149,7 @@ def token_selection(
             "step_size": (0.0, INFINITY),
             "init_scale": (0.0, INFINITY),
             "longest_step": (0.0, INFINITY),
+            "power": (0.0, 2.0),
         },
     )
 
@@ -204,10 +209,13 @@ def _step(key: PRNGKeyArray, problem: Problem, hyper: Hyper, state: State, *, ru
         elif rule == "gradient":
             lengths = jax.tree.map(lambda slope: hyper.step_size * jnp.exp(scale), slopes)
         else:
-            square = jnp.sum(jnp.stack([jnp.sum(slope**2) for slope in slopes]))
-            fall = jnp.exp(log_excess_loss(problem, weights, loss) - scale)
-            whole = jnp.minimum(hyper.step_size * fall, hyper.longest_step * jnp.sqrt(square))
-            lengths = jax.tree.map(lambda slope: whole / _above_zero(square), slopes)
+            norm = jnp.sqrt(jnp.sum(jnp.stack([jnp.sum(slope**2) for slope in slopes])))
+            power = hyper.power if rule == "power" else 2.0
+            # Losses and gradients below the smallest float: their logarithms are what is combined.
+            fall = jnp.maximum(power - 1, 0.0) * log_excess_loss(problem, weights, loss) + (1 - power) * scale
+            whole = hyper.step_size * jnp.exp(fall) * norm ** (1 - power)
+            whole = jnp.where(power > 1, jnp.minimum(whole, hyper.longest_step), whole)
+            lengths = jax.tree.map(lambda slope: jnp.where(norm > 0, whole, 0.0) / _above_zero(norm), slopes)
     return jax.tree.map(lambda now, slope, length: now - length * slope, state, slopes, lengths)
 
 

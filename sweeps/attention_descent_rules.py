@@ -1,0 +1,266 @@
+"""Gradient descent, normalised and Polyak's steps: one path to the max margin direction, at three speeds."""
+
+from collections.abc import Callable
+
+import numpy as np
+import xarray as xr
+
+from theory_sim import (
+    AtLeast,
+    Claim,
+    Equals,
+    Estimate,
+    Simulation,
+    Sweep,
+    bootstrap,
+    by_seed,
+    exponent,
+    log_spaced,
+)
+from theory_sim.attention import (
+    gradient_excess_loss,
+    gradient_norm_slope,
+    polyak_loss_rate,
+    polyak_norm,
+    token_selection,
+)
+
+GRADIENT, NORMALIZED, POLYAK = 0.0, 1.0, 2.0
+"""The powers of the gradient's norm that the steps of the three rules are divided by."""
+
+
+def selection(*, inputs: int, tokens: int, dim: int) -> Simulation:
+    """Return `token_selection` by steps divided by a power of the gradient's norm."""
+    return token_selection(inputs=inputs, tokens=tokens, dim=dim, rule="power")
+
+
+def wanted(*, power, step_size, init_scale, **_):
+    """Select long steps for gradient descent and short ones for the rest; another start for normalised steps alone."""
+    sizes = np.where(power == GRADIENT, step_size >= 1, step_size < 1)
+    return sizes & ((init_scale == 0) | (power == NORMALIZED))
+
+
+SWEEP = Sweep(
+    simulation=selection,
+    shape={"inputs": [6], "tokens": [8], "dim": [10]},
+    problem={"score_spread": [0.0]},
+    run={
+        "power": [GRADIENT, NORMALIZED, POLYAK],
+        "step_size": [0.3, 10.0],
+        "init_scale": [0.0, 2.0],
+        "longest_step": [2.0],
+    },
+    problem_seeds=12,
+    steps=log_spaced(30_000, per_decade=12),
+    presets={
+        "smoke": {"problem_seeds": 3, "steps": log_spaced(1_000, per_decade=12)},
+        "quick": {},
+        "paper": {"problem_seeds": 64, "steps": log_spaced(100_000, per_decade=12)},
+    },
+    where=wanted,
+)
+
+
+def decade(data: xr.Dataset) -> xr.Dataset:
+    """Return the last decade of the record."""
+    return data.sel(step=slice(int(data["step"][-1]) / 10, None))
+
+
+def window(data: xr.Dataset) -> str:
+    """Return the steps of a record in words."""
+    return f"steps {int(data['step'][0])} to {int(data['step'][-1])}"
+
+
+def direction_exponent(data: xr.Dataset) -> Estimate:
+    """Fit the exponent of the error of the direction over the last decade."""
+    steps = data["step"].to_numpy()
+    return exponent(steps, by_seed(data, "direction_error", "step"), window=(steps[-1] / 10, steps[-1]))
+
+
+def last(data: xr.Dataset, name: str) -> np.ndarray:
+    """Return a metric of each seed at the last step."""
+    return by_seed(data, name, "step")[:, -1]
+
+
+def mean_exponent(data: xr.Dataset) -> Estimate:
+    """Return the mean slope of the log error in the log of the step over the last decade, a power law or not."""
+    logs = data.assign(log_error=np.log(data["direction_error"].where(data["direction_error"] > 0)))
+    return bootstrap(slopes(logs, "log_error", logarithmic=True), window=window(decade(data)))
+
+
+def norm_share(predicted: Callable[..., np.ndarray], *names: str) -> Callable[[xr.Dataset], Estimate]:
+    """Measure the norm at the last step, in units of a prediction from the step size and other metrics of a run."""
+
+    def measure(data: xr.Dataset) -> Estimate:
+        given = [by_seed(data, name) for name in names]
+        curve = predicted(data["step"][-1], data["step_size"], *given)
+        return bootstrap(last(data, "norm") / curve, window=f"step {int(data['step'][-1])}")
+
+    return measure
+
+
+def slopes(data: xr.Dataset, name: str, *, logarithmic: bool) -> np.ndarray:
+    """Return each run's mean slope over the last decade, in the step or in its logarithm."""
+    later = decade(data)
+    x = later["step"].to_numpy().astype(float)
+    x = np.log(x) if logarithmic else x
+    values = by_seed(later, name, "step")
+    return (values[:, -1] - values[:, 0]) / (x[-1] - x[0])
+
+
+def polyak_fall(data: xr.Dataset) -> Estimate:
+    """Divide the slope of the log excess loss by `-theta`."""
+    found = slopes(data, "log_excess_loss", logarithmic=False)
+    return bootstrap(found / polyak_loss_rate(data["step_size"]), window=window(decade(data)))
+
+
+def loss_exponent(data: xr.Dataset) -> Estimate:
+    """Return the mean slope of the log excess loss in the log of the step."""
+    return bootstrap(slopes(data, "log_excess_loss", logarithmic=True), window=window(decade(data)))
+
+
+def loss_constant(data: xr.Dataset) -> Estimate:
+    """Divide the last excess loss by `||W^mm||^2 / (eta t)`."""
+    curve = gradient_excess_loss(data["step"][-1], data["step_size"], by_seed(data, "margin_norm"))
+    return bootstrap(np.exp(last(data, "log_excess_loss")) / curve, window=f"step {int(data['step'][-1])}")
+
+
+def norm_slope(data: xr.Dataset) -> Estimate:
+    """Divide the slope of the norm in the log of the step by `||W^mm||`."""
+    predicted = gradient_norm_slope(by_seed(data, "margin_norm"))
+    return bootstrap(slopes(data, "norm", logarithmic=True) / predicted, window=window(decade(data)))
+
+
+def along_the_path(data: xr.Dataset) -> Estimate:
+    """Divide the first rule's direction error by that of the second at the same norm, the last both reach.
+
+    The first rule's runs are from the first start, the second's from the last.
+    """
+    first, second = data.isel(power=[0], init_scale=[0]), data.isel(power=[1], init_scale=[-1])
+    names = ("norm", "direction_error")
+    runs = zip(*(by_seed(part, name, "step") for part in (first, second) for name in names), strict=True)
+    shares = []
+    for norm, error, path, at in runs:
+        place = np.flatnonzero(norm <= path[-1])[-1]
+        expected = np.interp(np.log(norm[place]), np.log(path[1:]), np.log(at[1:]))
+        shares.append(error[place] / np.exp(expected))
+    return bootstrap(np.array(shares), window="last norm reached by both")
+
+
+def cells(power: float) -> dict:
+    """Name the cells of a rule, started from zero."""
+    return {"power": power, "step_size": 10.0 if power == GRADIENT else 0.3, "init_scale": 0.0}
+
+
+TAIL = "late in training L - L* = sum_k w_k exp(-a_k . W) and ||grad L|| ||W^mm|| = L - L*;"
+OFFSET = (
+    "the first steps are not parallel to W^mm: they leave an offset of the order of the residual, a few units"
+)
+
+CLAIMS = [
+    Claim(
+        ids=("AT-A3", "AT-A-P3"),
+        statement="gradient descent on equal scores: the excess loss is ||W^mm||^2/(eta t)",
+        source="arXiv:2308.16898, Theorem 4 (no rate)",
+        label="derived",
+        derivation=f"{TAIL}\ndL/dt = -eta ||grad L||^2 = -eta (L - L*)^2/||W^mm||^2",
+        measure=loss_constant,
+        at=cells(GRADIENT),
+        control=cells(NORMALIZED),
+        control_reason="normalised steps lower the loss exponentially",
+        prediction=Equals(1, tolerance=0.1),
+        tolerance_reason="the loss is lower by the squared sine of the angle between gradient and W^mm, which falls"
+        " only as a small power of t: at most (0.3)^2",
+    ),
+    Claim(
+        ids=("AT-A3", "AT-A-P3"),
+        statement="gradient descent on equal scores: the excess loss falls like 1/t",
+        source="arXiv:2308.16898, Theorem 4 (no rate)",
+        label="derived",
+        derivation=f"{TAIL}\nthe solution of dL/dt = -eta (L - L*)^2/||W^mm||^2 is ||W^mm||^2/(eta t)",
+        measure=loss_exponent,
+        at=cells(GRADIENT),
+        control=cells(POLYAK),
+        control_reason="Polyak's steps lower the loss exponentially",
+        prediction=Equals(-1, tolerance=0.05),
+        tolerance_reason="the constant is within 10% of its limit, and drifts by less than half that in a decade",
+    ),
+    Claim(
+        ids=("AT-A3", "AT-A-P3"),
+        statement="gradient descent on equal scores: ||W_t|| grows by ||W^mm|| for each unit of ln t",
+        source="arXiv:2308.16898, Theorem 4 (no rate)",
+        label="derived",
+        derivation=f"{TAIL}\neta ||grad L|| = eta (L - L*)/||W^mm|| = ||W^mm||/t",
+        measure=norm_slope,
+        at=cells(GRADIENT),
+        control=cells(NORMALIZED),
+        control_reason="normalised steps make the norm linear in t",
+        prediction=Equals(1, tolerance=0.1),
+        tolerance_reason="second order in the angles of W and of the gradient to W^mm, each 0.3 at most",
+    ),
+    Claim(
+        ids=("AT-A3", "AT-A-P3"),
+        statement="gradient descent: the direction converges only like 1/ln t, a local exponent above -0.3",
+        source="arXiv:2308.16898, Theorem 4 (no rate)",
+        label="derived",
+        derivation="|r|/||W_t|| with ||W_t|| = ||W^mm|| (ln t + c) has the exponent -1/(ln t + c), and |r| still grows",
+        measure=mean_exponent,
+        at=cells(GRADIENT),
+        control=cells(NORMALIZED),
+        control_reason="normalised steps reach 1/t",
+        prediction=AtLeast(-0.3),
+    ),
+    Claim(
+        ids=("AT-A14", "AT-A-P1"),
+        statement="gradient descent goes along the path of normalised steps: at equal norms, equal direction errors",
+        source="derived from the gradient flow",
+        label="derived",
+        derivation="both follow the flow dW = -grad L from W = 0, whose curve does not depend on the speed",
+        measure=along_the_path,
+        at={"power": [GRADIENT, NORMALIZED], "init_scale": [0.0]},
+        control={"power": [GRADIENT, NORMALIZED], "init_scale": [0.0, 2.0]},
+        control_reason="weights that start elsewhere, with parts that no gradient reaches, go along another curve",
+        prediction=Equals(1, tolerance=0.05),
+        tolerance_reason="first steps of length 0.2 and 0.3, on a curve that turns by about a radian, end half a step"
+        " apart: 0.05 to 0.1 of a residual of a few units",
+    ),
+    Claim(
+        ids=("AT-A4", "AT-A-P4"),
+        statement="Polyak's steps: ||W_t|| = theta ||W^mm|| t",
+        source="arXiv:2402.05738 (Polyak steps; constants derived)",
+        label="derived",
+        derivation=f"{TAIL}\nthe step theta (L - L*)/||grad L|| has length theta ||W^mm||",
+        measure=norm_share(polyak_norm, "margin_norm"),
+        at=cells(POLYAK),
+        control=cells(NORMALIZED),
+        control_reason="normalised steps have length eta on any data",
+        prediction=Equals(1, tolerance=0.01),
+        tolerance_reason=f"{OFFSET} of several thousand",
+    ),
+    Claim(
+        ids=("AT-A4", "AT-A-P4"),
+        statement="Polyak's steps: log(L - L*) falls by theta a step, on any data",
+        source="arXiv:2402.05738 (Polyak steps; constants derived)",
+        label="derived",
+        derivation="a step of length theta ||W^mm|| along W^mm raises every margin a_k . W by theta",
+        measure=polyak_fall,
+        at=cells(POLYAK),
+        control=cells(NORMALIZED),
+        control_reason="normalised steps lower the log loss by eta/||W^mm||, less than half as much",
+        prediction=Equals(1, tolerance=0.01),
+        tolerance_reason="the angle between gradient and W^mm falls exponentially",
+    ),
+    Claim(
+        ids=("AT-A4", "AT-A-P4", "AT-D5"),
+        statement="Polyak's steps: the error of the direction falls like 1/t, and 1 - corr like 1/t^2",
+        source="arXiv:2402.05738 (Polyak steps; exponent derived)",
+        label="derived",
+        derivation="|r|/||W_t|| with a bounded residual and ||W_t|| = theta ||W^mm|| t",
+        measure=direction_exponent,
+        at=cells(POLYAK),
+        control=cells(GRADIENT),
+        control_reason="gradient descent gains only like 1/ln t",
+        prediction=Equals(-1, tolerance=0.05),
+        tolerance_reason="as for normalised steps, from a larger norm on",
+    ),
+]
