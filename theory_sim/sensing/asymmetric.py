@@ -23,6 +23,7 @@ from jax.custom_batching import custom_vmap
 from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
 from theory_sim.decompositions import leading_directions, orthonormal_rows
+from theory_sim.draws import normal
 from theory_sim.sensing.measurements import Operator, adjoint, general_gaussian, measure
 from theory_sim.sensing.problems import (
     INFINITY,
@@ -185,8 +186,8 @@ def _sample(
     spectrum: str,
 ) -> Problem:
     operator_key, left_key, right_key, noise_key = jax.random.split(key, 4)
-    left = orthonormal_rows(jax.random.normal(left_key, (true_rank, rows))).T
-    right = orthonormal_rows(jax.random.normal(right_key, (true_rank, cols))).T
+    left = orthonormal_rows(normal(left_key, (true_rank, rows))).T
+    right = orthonormal_rows(normal(right_key, (true_rank, cols))).T
     values = singular_values(true_rank, setting.condition_number, spectrum)
     target = (left * values) @ right.T
     if measurements is None:

@@ -22,6 +22,8 @@ from jax.custom_batching import custom_vmap
 from jax.lax import optimization_barrier
 from jaxtyping import Array, Float, PRNGKeyArray
 
+from theory_sim.draws import normal
+
 
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
@@ -48,7 +50,7 @@ def gaussian(key: PRNGKeyArray, *, dim: int, measurements: int) -> Gaussian:
     SE-0-M3). Raises ValueError unless both sizes are at least 1.
     """
     _at_least_one(dim=dim, measurements=measurements)
-    matrix = jax.random.normal(key, (measurements, packed_size(dim))) / np.sqrt(measurements)
+    matrix = normal(key, (measurements, packed_size(dim))) / np.sqrt(measurements)
     return Gaussian(matrix, matrix.T)
 
 
@@ -58,7 +60,7 @@ def general_gaussian(key: PRNGKeyArray, *, rows: int, cols: int, measurements: i
     Raises ValueError unless all sizes are at least 1.
     """
     _at_least_one(rows=rows, cols=cols, measurements=measurements)
-    matrix = jax.random.normal(key, (measurements, rows * cols)) / np.sqrt(measurements)
+    matrix = normal(key, (measurements, rows * cols)) / np.sqrt(measurements)
     return Gaussian(matrix, matrix.T, (rows, cols))
 
 

@@ -15,6 +15,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from theory_sim.decompositions import orthonormal_rows
+from theory_sim.draws import normal
 from theory_sim.sensing.measurements import Operator, gaussian, measure
 
 INFINITY = float("inf")
@@ -56,7 +57,7 @@ def sample_psd(
     `measurements=None` is the population case: the target is seen whole, without noise.
     """
     operator_key, target_key, noise_key = jax.random.split(key, 3)
-    basis = orthonormal_rows(jax.random.normal(target_key, (true_rank, dim))).T
+    basis = orthonormal_rows(normal(target_key, (true_rank, dim))).T
     values = singular_values(true_rank, setting.condition_number, spectrum)
     target = (basis * values) @ basis.T
     if measurements is None:
@@ -85,7 +86,7 @@ def gaussian_start(
 ) -> Float[Array, "dim max_rank"]:
     """Draw a factor with independent entries N(0, scale^2 / dim), its columns beyond the rank exactly zero."""
     # The rank is the leading axis of the draw: a run of rank k is the same whatever max_rank is.
-    entries = jax.random.normal(key, (max_rank, dim)).T * scale / jnp.sqrt(dim)
+    entries = normal(key, (max_rank, dim)).T * scale / jnp.sqrt(dim)
     return jnp.where(jnp.arange(max_rank) < rank, entries, 0.0)
 
 

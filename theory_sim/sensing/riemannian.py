@@ -14,11 +14,11 @@ True
 from functools import partial
 from typing import NamedTuple
 
-import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from theory_sim.decompositions import of_spectrum, orthonormal_rows
+from theory_sim.draws import normal
 from theory_sim.sensing.measurements import adjoint, measure
 from theory_sim.sensing.problems import (
     INFINITY,
@@ -105,7 +105,7 @@ def weight_normalized(
 
 def _init(key: PRNGKeyArray, problem: Problem, hyper: Hyper, *, dim: int, max_rank: int) -> State:
     # The rank is the leading axis of the draw: a run of rank k is the same whatever max_rank is.
-    rows = orthonormal_rows(jax.random.normal(key, (max_rank, dim)))
+    rows = orthonormal_rows(normal(key, (max_rank, dim)))
     factor = jnp.where(jnp.arange(max_rank) < hyper.rank, rows.T, 0.0)
     signal = problem.basis.T @ factor
     return State(factor, jnp.zeros((max_rank, max_rank), factor.dtype), signal @ signal.T)

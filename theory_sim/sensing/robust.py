@@ -23,6 +23,7 @@ import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from theory_sim.decompositions import leading_directions, orthonormal_rows, solve_spd
+from theory_sim.draws import normal
 from theory_sim.sensing import problems
 from theory_sim.sensing.measurements import Operator, adjoint, measure
 from theory_sim.sensing.problems import INFINITY, SPECTRA, check_choice, check_sizes
@@ -197,10 +198,10 @@ def _init(
     if start == "spectral":
         columns = _spectral(problem, hyper, max_rank)
     else:
-        columns = orthonormal_rows(jax.random.normal(columns_key, (max_rank, dim))).T
+        columns = orthonormal_rows(normal(columns_key, (max_rank, dim))).T
     factor = jnp.where(jnp.arange(max_rank) < hyper.rank, hyper.init_scale * columns, 0.0)
     field = _field(problem, hyper, _residual(problem, factor), loss)
-    directions = orthonormal_rows(jax.random.normal(directions_key, (2, dim))).T
+    directions = orthonormal_rows(normal(directions_key, (2, dim))).T
 
     def follow(_: Array, directions: Float[Array, "dim 2"]) -> Float[Array, "dim 2"]:
         return _orthonormal_pair(field @ directions, directions)

@@ -20,6 +20,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
+from theory_sim.draws import normal
 from theory_sim.sensing.measurements import Gaussian, adjoint, gaussian, measure
 from theory_sim.sensing.problems import INFINITY, check_sizes
 from theory_sim.simulation import Metrics, Simulation, Variable
@@ -92,7 +93,7 @@ def _sample(key: PRNGKeyArray, setting: Setting, *, dim: int, measurements: int)
 def _init(
     key: PRNGKeyArray, problem: Problem, hyper: Hyper, *, dim: int, max_rank: int
 ) -> Float[Array, "dim dim"]:
-    columns = jax.random.normal(key, (max_rank, dim)).T
+    columns = normal(key, (max_rank, dim)).T
     index = jnp.arange(max_rank)
     signs = jnp.where(index < hyper.rank, jnp.where(index % 2 == 0, 1.0, -1.0), 0.0)
     matrix = (columns * signs) @ columns.T
