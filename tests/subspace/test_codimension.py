@@ -147,7 +147,7 @@ def test_published_parameter_counts():
         (lambda: codimension_toy(max_dim=1001), "between 1 and ambient=1000, got 1001"),
         (lambda: codimension_toy(projection="dens"), "did you mean 'dense'"),
         (lambda: reachable_loss_law(10, 10), "between 1 and codimension-1=9, got 10"),
-        (lambda: gram_moments("sparse", 10), "unknown projection 'sparse'"),
+        (lambda: gram_moments("sparce", 10), "unknown projection 'sparce'"),
     ],
 )
 def test_bad_requests_are_refused(call, message):

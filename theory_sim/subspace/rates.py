@@ -3,11 +3,14 @@ r"""Predictions for subspace training: laws, moments and counts that the simulat
 Pure functions of numbers; nothing here is simulated.
 """
 
+import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
 import scipy.stats
 from scipy.stats._distn_infrastructure import rv_frozen
+
+from theory_sim.subspace.sparse import column_entries
 
 
 class GramMoments(NamedTuple):
@@ -17,31 +20,92 @@ class GramMoments(NamedTuple):
     inner_product_variance: float
 
 
-def reachable_loss_law(codimension: int, dim: int) -> rv_frozen:
+def reachable_loss_law(codimension: int, dim: int, *, positive: bool = False) -> rv_frozen:
     """Return the law of `best loss / initial loss` on a quadratic of codimension k: `Beta((k-d)/2, d/2)`.
 
     A scipy distribution with `mean()`, `cdf`, `ppf`, ...; its mean is `1 - d/k`. At dim >= codimension the ratio
     is exactly 0 and no density exists: ValueError unless 1 <= dim < codimension. SU-A1-1, derived: with Gaussian
     P the reachable residuals form a uniformly oriented d-dimensional subspace of R^k, and the squared sine of the
     angle between a fixed vector and it is a ratio of chi-squares with k-d and k degrees of freedom.
+
+    With `positive`, the law of a one-hot P of positive entries on the targets 1 .. k, from d = 2: its columns always
+    reach the all-ones direction, and to leading order in k/D the other d - 1 are uniformly oriented in the k - 1
+    dimensions orthogonal to it. Of the targets, `1 - c^2` lies there (`c^2 = 3 (k+1) / (2 (2k+1))`), hence
+    `(1 - c^2) Beta((k-d)/2, (d-1)/2)`, with mean `(1 - c^2) (k-d)/(k-1)`: (10-d)/42 for k = 10 (SU-A3-3, its mean
+    exact by exchangeability of the groups). At d = 1 the ratio is `1 - c^2` itself.
     """
-    if not 1 <= dim < codimension:
-        raise ValueError(f"dim must lie between 1 and codimension-1={codimension - 1}, got {dim}")
-    return scipy.stats.beta((codimension - dim) / 2, dim / 2)
+    if not 1 + positive <= dim < codimension:
+        least = 1 + positive
+        raise ValueError(f"dim must lie between {least} and codimension-1={codimension - 1}, got {dim}")
+    if not positive:
+        return scipy.stats.beta((codimension - dim) / 2, dim / 2)
+    return scipy.stats.beta((codimension - dim) / 2, (dim - 1) / 2, scale=unaligned(codimension))
+
+
+def unaligned(codimension: int) -> float:
+    """Return the share of the targets 1 .. k orthogonal to the all-ones vector: `1 - (sum t)^2 / (k sum t^2)`.
+
+    >>> round(42 * unaligned(10), 12)
+    9.0
+    """
+    return 1 - 3 * (codimension + 1) / (2 * (2 * codimension + 1))
+
+
+def condition_ratio(ambient: int, codimension: int, dim: int) -> float:
+    """Return how much worse conditioned the group sums of a positive one-hot P are than those of a Gaussian P.
+
+    The largest singular value is exactly `sqrt(D/k)`, against `1 + sqrt(d/k)` to leading order (the edge of a k x d
+    Gaussian matrix with entries of variance 1/k); the smallest, for d > k, is the same to leading order. SU-A3-4.
+    """
+    return math.sqrt(ambient / codimension) / (1 + math.sqrt(dim / codimension))
 
 
 def gram_moments(projection: str, ambient: int) -> GramMoments:
     """Return the variances of squared column norms and of inner products of two columns of P, with D = `ambient`.
 
-    dense: 0 and 1/D, exact. fastfood: `2 (1/D - 1/L)` and `1/D + 1/L`, leading order in 1/D, with L the least
+    dense and sparse: 0 and 1/D, exact, since squared entries have mean 1/D and, given them, signs are random. one_hot
+    and signed_one_hot: 0 and 0. fastfood: `2 (1/D - 1/L)` and `1/D + 1/L`, leading order in 1/D, with L the least
     power of two >= D. Source: derived in SU-A1-F7. Raises ValueError for another projection.
     """
     size = 1 << (ambient - 1).bit_length()
-    if projection == "dense":
-        return GramMoments(0.0, 1 / ambient)
-    if projection == "fastfood":
-        return GramMoments(2 * (1 / ambient - 1 / size), 1 / ambient + 1 / size)
-    raise ValueError(f"unknown projection {projection!r}, expected 'dense' or 'fastfood'")
+    match projection:
+        case "dense" | "sparse":
+            return GramMoments(0.0, 1 / ambient)
+        case "one_hot" | "signed_one_hot":
+            return GramMoments(0.0, 0.0)
+        case "fastfood":
+            return GramMoments(2 * (1 / ambient - 1 / size), 1 / ambient + 1 / size)
+    raise _unknown(projection)
+
+
+def projection_bytes(projection: str, ambient: int, dim: int, *, itemsize: int = 8) -> int:
+    """Return the memory that a projection holds, with floats of `itemsize` bytes: known before one is drawn.
+
+    dense: D d floats. sparse: an index of 4 bytes and a float for each place of each column (`column_entries`).
+    fastfood: two indices and a float for each of L entries, and d floats. one_hot: an index for each of D rows, and
+    a byte for its sign when it has one. Raises ValueError for another projection.
+
+    >>> projection_bytes("dense", 199_210, 750, itemsize=4) / 1e6, projection_bytes("one_hot", 199_210, 750) / 1e6
+    (597.63, 0.796844)
+    """
+    size = 1 << (ambient - 1).bit_length()
+    match projection:
+        case "dense":
+            return ambient * dim * itemsize
+        case "sparse":
+            return dim * column_entries(ambient) * (4 + itemsize)
+        case "fastfood":
+            return size * (8 + itemsize) + (dim + 1) * itemsize
+        case "one_hot":
+            return 4 * ambient + 4
+        case "signed_one_hot":
+            return 5 * ambient + 4
+    raise _unknown(projection)
+
+
+def _unknown(projection: str) -> ValueError:
+    known = ["dense", "fastfood", "one_hot", "signed_one_hot", "sparse"]
+    return ValueError(f"unknown projection {projection!r}, expected one of {known}")
 
 
 def mlp_parameter_count(inputs: int, widths: Sequence[int]) -> int:

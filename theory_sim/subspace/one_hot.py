@@ -1,0 +1,82 @@
+"""The one-hot projection of Uni-LoRA (arXiv:2506.00799): every parameter reads one trained number, isometrically."""
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int, PRNGKeyArray
+
+from theory_sim.subspace.linear_maps import check_sizes
+
+
+@flax.struct.dataclass
+class OneHotProjection:
+    """Row i has one entry, `signs[i] / sqrt(n_j)` in column `j = order[i] mod dim`; n_j rows share column j.
+
+    `order` [D] is a random permutation, so that every column serves floor(D/dim) or ceil(D/dim) rows, drawn
+    uniformly among all such assignments, for every `dim` alike: each dimension has a balanced and exactly isometric
+    projection. `signs` is None for positive entries; `width` is the length d of the vectors, `dim` <= d is traced.
+    """
+
+    order: Int[Array, " D"]
+    signs: Int[Array, " D"] | None
+    dim: Int[Array, ""]
+    width: int = flax.struct.field(pytree_node=False)
+
+    def apply(self, x: Float[Array, " d"]) -> Float[Array, " D"]:
+        """Return `P x` in O(D) work."""
+        return self._signed((x * self._scales(x.dtype))[self._columns()])
+
+    def transpose(self, y: Float[Array, " D"]) -> Float[Array, " d"]:
+        """Return `P^T y` in O(D) work."""
+        sums = jnp.zeros(self.width, y.dtype).at[self._columns()].add(self._signed(y))
+        return sums * self._scales(y.dtype)
+
+    def gram(self) -> Float[Array, "d d"]:
+        """Return `P^T P`: diagonal, since no two columns share a row."""
+        loads = jnp.zeros(self.width).at[self._columns()].add(1.0)
+        return jnp.diag(loads * self._scales(loads.dtype) ** 2)
+
+    def restricted(self, dim: Int[Array, ""] | int) -> "OneHotProjection":
+        """Return the balanced projection of `dim` dimensions made from the same permutation and signs.
+
+        Its columns are no subset of these, which would leave rows without a column: the rows are dealt out anew.
+        """
+        return OneHotProjection(self.order, self.signs, jnp.minimum(self.dim, dim), self.width)
+
+    def loads(self) -> Int[Array, " d"]:
+        """Return n_j, the number of rows that read coordinate j: floor or ceil of D/dim, and 0 beyond `dim`."""
+        index = jnp.arange(self.width)
+        # order mod dim = j for order = j, j + dim, ... < D
+        count = (self.order.size - 1 - index) // jnp.maximum(self.dim, 1) + 1
+        return jnp.where(index < self.dim, jnp.maximum(count, 0), 0)
+
+    def _scales(self, dtype: jnp.dtype) -> Float[Array, " d"]:
+        loads = self.loads()
+        return jnp.where(loads > 0, jax.lax.rsqrt(jnp.maximum(loads, 1).astype(dtype)), 0)
+
+    def _columns(self) -> Int[Array, " D"]:
+        return self.order % jnp.maximum(self.dim, 1)
+
+    def _signed(self, y: Float[Array, " D"]) -> Float[Array, " D"]:
+        return y if self.signs is None else y * self.signs.astype(y.dtype)
+
+
+def one_hot_projection(
+    key: PRNGKeyArray, ambient: int, dim: int, *, signed: bool = False
+) -> OneHotProjection:
+    """Deal D = `ambient` rows out to `dim` columns at random, floor(D/dim) or ceil(D/dim) each: entry `1/sqrt(n_j)`.
+
+    `P^T P = I` exactly (SU-A3-1), but P is not isotropic: it always reaches the all-ones direction (SU-A3-3).
+    `signed` gives the entries random signs, which makes it so (SU-A3-5). Memory and work of a product O(D).
+    Raises ValueError unless 1 <= dim <= ambient. Source: arXiv:2506.00799 with its official code (SU-A3-F2, SU-A3-I1).
+    """
+    check_sizes(ambient, dim)
+    return draw_one_hot(key, ambient, dim, signed=signed)
+
+
+def draw_one_hot(key: PRNGKeyArray, ambient: int, dim: int, *, signed: bool = False) -> OneHotProjection:
+    """Draw a one-hot projection of any sizes: with more columns than rows, those that serve no row are zero."""
+    order_key, sign_key = jax.random.split(key)
+    order = jax.random.permutation(order_key, ambient).astype(jnp.int32)
+    signs = jax.random.rademacher(sign_key, (ambient,), jnp.int8) if signed else None
+    return OneHotProjection(order, signs, jnp.asarray(dim, jnp.int32), dim)
