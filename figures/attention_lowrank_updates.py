@@ -19,6 +19,7 @@ def runs(values: xr.DataArray, *dims: str) -> np.ndarray:
 
 def draw(data: xr.Dataset) -> Figure:
     """Four panels at the base cell: what the updates span, and what becomes of the neurons."""
+    data = data.isel(max_width=0)
     base, random = data.sel(**BASE), data.sel(**{**BASE, "label_noise": 1.0})
     large = data.sel(**{**BASE, "output_scale": float(data.output_scale.max())})
     fig, ((spectrum, angle), (norms, pruned)) = figure(panels=(2, 2))

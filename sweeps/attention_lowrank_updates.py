@@ -32,9 +32,9 @@ BASE = {"width": 64, "patterns": 16, "relevant_fraction": 0.4, "label_noise": 0.
 LARGE_START = 0.5  # rows of W_O start at 0.5 sqrt(dim) = 2, four times what training adds to them
 
 
-def small_transformer(*, width: int, dim: int = 16, samples: int = 256) -> Simulation:
+def small_transformer(*, max_width: int, dim: int = 16, samples: int = 256) -> Simulation:
     """The transformer on sequences of 12 tokens, which two cores train in a hundredth of a second."""
-    return pattern_transformer(width=width, dim=dim, tokens=12, samples=samples, test_samples=128)
+    return pattern_transformer(max_width=max_width, dim=dim, tokens=12, samples=samples, test_samples=128)
 
 
 def wanted(**axes):  # type: ignore[no-untyped-def]
@@ -46,20 +46,31 @@ def wanted(**axes):  # type: ignore[no-untyped-def]
 
 SWEEP = Sweep(
     simulation=small_transformer,
-    shape={"width": [16, 32, 64, 128]},
+    shape={"max_width": [128]},
     problem={
         "patterns": [6, 10, 16],
         "relevant_fraction": [0.3, 0.4, 0.55, 0.7],
         "label_noise": [0.0, 1.0],
     },
-    run={"output_scale": [0.01, LARGE_START]},
+    run={"width": [16, 32, 64, 128], "output_scale": [0.01, LARGE_START]},
     problem_seeds=8,
     run_seeds=2,
     steps=range(0, 401, 40),
     presets={
-        "smoke": {"width": [64], "relevant_fraction": [0.4], "patterns": [16], "problem_seeds": 3},
+        "smoke": {
+            "max_width": [64],
+            "width": [64],
+            "relevant_fraction": [0.4],
+            "patterns": [16],
+            "problem_seeds": 3,
+        },
         "quick": {},
-        "paper": {"width": [16, 32, 64, 128, 256, 512, 1024], "problem_seeds": 128, "run_seeds": 4},
+        "paper": {
+            "max_width": [1024],
+            "width": [16, 32, 64, 128, 256, 512, 1024],
+            "problem_seeds": 128,
+            "run_seeds": 4,
+        },
     },
     where=wanted,
 )

@@ -41,7 +41,12 @@ SIMULATIONS = {
     "gauss_newton, Gaussian": lambda: gauss_newton(dim=6, true_rank=2, max_rank=3, measurements=20),
     "weight_normalized, population": lambda: weight_normalized(dim=6, true_rank=2, max_rank=3),
     "weight_normalized, Gaussian": lambda: weight_normalized(dim=6, true_rank=2, max_rank=3, measurements=20),
-    "pattern_transformer": lambda: pattern_transformer(dim=8, tokens=6, width=16, samples=16, test_samples=8),
+    "pattern_transformer": lambda: pattern_transformer(
+        dim=8, tokens=6, max_width=16, samples=16, test_samples=8, max_classes=3, token_pruning=True
+    ),
+    "pattern_transformer, fresh batches": lambda: pattern_transformer(
+        dim=8, tokens=6, max_width=16, samples=16, test_samples=8, fresh_batches=True, geometry=False
+    ),
     "token_selection": lambda: token_selection(inputs=2, tokens=3, dim=4, rule="polyak", nuclear=True),
     "token_selection, key and query": lambda: token_selection(
         inputs=2, tokens=3, dim=4, key_dim=2, parameterization="key_query", self_attention=True

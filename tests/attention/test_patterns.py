@@ -1,18 +1,23 @@
-"""The pattern data: orthonormality, exact mean fractions, label noise, prefixes, random order."""
+"""The pattern data: Gram matrix, exact mean fractions, classes, label and token noise, prefixes, random order."""
 
 import hypothesis.strategies as st
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import scipy.stats
 from hypothesis import given
 
-from theory_sim.attention import Setting, draw_sequences, orthonormal_patterns, ranks
+from theory_sim.attention import Setting, draw_data, draw_sequences, equicorrelated, orthonormal_rows, ranks
 
 SEEDS = st.integers(0, 2**31 - 1)
-BASIS = orthonormal_patterns(jax.random.key(3), dim=7)
+BASIS = orthonormal_rows(jax.random.normal(jax.random.key(3), (7, 7)))
 DRAW = jax.jit(
     lambda seed, setting: draw_sequences(jax.random.key(seed), BASIS, setting, samples=300, tokens=9)
+)
+
+PATTERNS = jax.jit(
+    lambda seed, setting: draw_data(jax.random.key(seed), setting, dim=7, samples=1, tokens=1)[0]
 )
 
 
@@ -27,14 +32,21 @@ def kinds(data):
     return np.argmax(overlap, axis=-1)
 
 
-def test_patterns_are_orthonormal():
-    np.testing.assert_allclose(BASIS @ BASIS.T, np.eye(7), atol=1e-13)
+@given(SEEDS, st.sampled_from([2, 5, 7]), st.floats(0, 0.99))
+def test_patterns_have_their_inner_products(seed, patterns, correlation):
+    mu = PATTERNS(seed, Setting(patterns=patterns, correlation=correlation))
+    expected = (1 - correlation) * np.eye(patterns) + correlation
+    np.testing.assert_allclose((mu @ mu.T)[:patterns, :patterns], expected, atol=1e-12)
+
+
+def test_patterns_without_correlation_are_the_basis_itself():
+    np.testing.assert_array_equal(equicorrelated(BASIS, 5, 0.0), BASIS)
 
 
 @given(SEEDS, st.floats(0, 0.6), st.floats(0, 0.4), st.sampled_from([3, 5, 7]))
 def test_counts_are_the_fractions_up_to_one_token_and_kinds_are_legal(seed, relevant, confusion, patterns):
     data = draw(seed, relevant_fraction=relevant, confusion_fraction=confusion, patterns=patterns)
-    kind, own = kinds(data), np.where(data.labels > 0, 0, 1)[:, None]
+    kind, own = kinds(data), data.labels[:, None]
     for found, fraction in (
         (kind == own, relevant),
         (kind == 1 - own, confusion),
@@ -42,6 +54,7 @@ def test_counts_are_the_fractions_up_to_one_token_and_kinds_are_legal(seed, rele
     ):
         assert np.all(np.abs(found.sum(axis=1) - 9 * fraction) < 1 + 1e-9)
     np.testing.assert_array_equal(data.relevant, kind == own)
+    np.testing.assert_array_equal(data.irrelevant, kind >= 2)
     assert kind.max() == patterns - 1 or 1 - relevant - confusion < 0.1
 
 
@@ -62,6 +75,21 @@ def test_confusion_takes_what_relevant_tokens_leave():
     assert np.all(np.abs(data.relevant.sum(axis=1) - 6.3) < 1)
 
 
+def test_classes_are_equally_frequent_and_so_are_their_rivals():
+    draws = [draw(seed, classes=4, relevant_fraction=0.5, confusion_fraction=0.3) for seed in range(10)]
+    labels = np.concatenate([data.labels for data in draws])
+    assert np.all(np.abs(np.bincount(labels) / 3000 - 0.25) < 4.5 * np.sqrt(0.25 * 0.75 / 3000))
+    kind = np.concatenate([kinds(data) for data in draws])
+    rival = (kind != labels[:, None]) & (kind < 4)
+    distance = (kind - labels[:, None])[rival] % 4
+    assert set(distance) == {1, 2, 3}
+    assert np.all(
+        np.abs(np.bincount(distance)[1:] / rival.sum() - 1 / 3) < 4.5 * np.sqrt(2 / 9 / rival.sum())
+    )
+    counts = np.stack([(kind == k).sum(axis=1) for k in range(4)], axis=1)
+    np.testing.assert_array_equal(np.argmax(counts, axis=1), labels)
+
+
 def test_given_labels_are_true_without_noise_and_coins_with_it():
     np.testing.assert_array_equal(*[getattr(draw(2), name) for name in ("labels", "given")])
     random = [draw(seed, label_noise=1.0) for seed in range(10)]
@@ -73,6 +101,24 @@ def test_given_labels_are_true_without_noise_and_coins_with_it():
 def test_token_noise_has_its_standard_deviation():
     clean, noisy = (draw(4, token_noise=noise) for noise in (0.0, 0.3))
     assert np.std(noisy.tokens - clean.tokens) == pytest.approx(0.3, rel=0.02)
+
+
+def test_bounded_noise_keeps_its_direction_and_its_bound():
+    clean, free, bounded = (
+        draw(4, token_noise=n, noise_bound=b) for n, b in ((0, 1e9), (0.3, 1e9), (0.3, 0.7))
+    )
+    noise, cut = free.tokens - clean.tokens, bounded.tokens - clean.tokens
+    norm = np.linalg.norm(noise, axis=-1)
+    np.testing.assert_allclose(free.noise, norm, rtol=1e-9)
+    np.testing.assert_allclose(bounded.noise, np.minimum(norm, 0.7), rtol=1e-9)
+    np.testing.assert_allclose(cut, noise * np.minimum(1, 0.7 / norm)[..., None], atol=1e-12)
+    assert 0.1 < np.mean(norm < 0.7) < 0.9
+
+
+def test_noise_is_gaussian():
+    noise = (draw(5, token_noise=1.0).tokens - draw(5).tokens).ravel()
+    statistic = scipy.stats.kstest(noise, "norm").statistic
+    assert statistic < 1.95 / np.sqrt(noise.size)  # passes once in a thousand by chance
 
 
 def test_more_samples_keep_the_first():

@@ -10,8 +10,9 @@ from hypothesis import given
 from theory_sim.attention import (
     UNIMODAL_SEPARATION,
     Weights,
-    contributions,
+    heads,
     kept,
+    neurons,
     pruned_outputs,
     pruning_ranks,
     quantiles,
@@ -20,6 +21,7 @@ from theory_sim.attention import (
 
 SEEDS = st.integers(0, 2**31 - 1)
 FRACTIONS = np.linspace(0, 1, 7)
+GROUPS, PLACES = jax.jit(two_groups), jax.jit(pruning_ranks)
 
 
 @given(SEEDS)
@@ -29,13 +31,14 @@ def test_all_fractions_at_once_equal_deleting_rows_one_by_one(seed):
     tokens = rng.normal(size=(5, 4, 3))
     norms, shuffle = np.linalg.norm(weights.output, axis=1), rng.permutation(8)
     removal = pruning_ranks(jnp.asarray(norms), jnp.asarray(shuffle))
-    outputs = pruned_outputs(contributions(weights, tokens, 2), removal, jnp.asarray(FRACTIONS))
+    head = heads(2, 8, most=2, width=8)
+    outputs = pruned_outputs(neurons(weights, tokens, 2), head, removal, jnp.asarray(FRACTIONS))
     orders = np.argsort(norms), np.argsort(-norms), np.argsort(shuffle)
     for i, order in enumerate(orders):
         for j, fraction in enumerate(FRACTIONS):
             pruned = weights.output.copy()
             pruned[order[: round(fraction * 8)]] = 0
-            expected = contributions(weights._replace(output=pruned), tokens, 2).sum(axis=1)
+            expected = neurons(weights._replace(output=pruned), tokens, 2) @ head.T
             np.testing.assert_allclose(outputs[i, j], expected, atol=1e-12)
 
 
@@ -72,6 +75,26 @@ def test_one_mode_stays_below_the_bound_and_two_exceed_it():
     groups = two_groups(jnp.exp(two))
     assert float(groups.separation) > UNIMODAL_SEPARATION
     assert float(groups.small_fraction) == pytest.approx(0.25, abs=0.01)
+
+
+@given(SEEDS, st.sampled_from([4, 9, 12]))
+def test_neurons_that_are_not_in_use_do_not_matter(seed, count):
+    rng = np.random.default_rng(seed)
+    norms = np.concatenate([rng.lognormal(size=count), rng.choice([0.0, 5.0], size=12 - count)])
+    shuffle, levels = rng.permutation(12), np.linspace(0, 1, 9)
+    sliced = np.argsort(np.argsort(shuffle[:count]))
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-12),
+        GROUPS(jnp.asarray(norms), count),
+        GROUPS(jnp.asarray(norms[:count])),
+    )
+    np.testing.assert_allclose(
+        quantiles(jnp.asarray(norms), levels, count), quantiles(jnp.asarray(norms[:count]), levels)
+    )
+    removal = PLACES(jnp.asarray(norms), jnp.asarray(shuffle), count)
+    few = PLACES(jnp.asarray(norms[:count]), jnp.asarray(sliced))
+    np.testing.assert_array_equal(removal[:, :count], few)
+    np.testing.assert_array_equal(kept(removal[0], levels, count)[:, :count], kept(few[0], levels))
 
 
 def test_equal_norms_have_no_separation():

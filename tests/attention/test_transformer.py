@@ -1,17 +1,20 @@
 """The simulation: gradient, rotation, masking, batching, precision, platforms, shapes, wrong requests."""
 
+import re
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from theory_sim.attention import Weights, contributions, hinge, pattern_transformer
+from theory_sim.attention import Weights, draw_sequences, heads, hinge, neurons, pattern_transformer
 from theory_sim.simulation import rollout, trajectory
 
-SMALL = {"dim": 6, "tokens": 5, "width": 8, "samples": 12, "test_samples": 10, "batch": 4, "queries": 3}
+SMALL = {"dim": 6, "tokens": 5, "max_width": 8, "samples": 12, "test_samples": 10, "batch": 4, "queries": 3}
 SIMULATION = pattern_transformer(**SMALL)
 LARGER_START = SIMULATION.hyper._replace(output_scale=0.5)
 KEY = jax.random.key(5)
+RUN = jax.jit(rollout(SIMULATION, [0, 15]))
 
 
 @pytest.fixture(scope="module")
@@ -21,17 +24,32 @@ def problem():
 
 @pytest.fixture(scope="module")
 def state(problem):
-    return SIMULATION.init(jax.random.key(1), problem, LARGER_START)
+    return jax.jit(SIMULATION.init)(jax.random.key(1), problem, LARGER_START)
 
 
 def test_a_step_is_the_gradient_of_the_batch_by_finite_differences(problem, state):
     place = np.asarray(jax.random.uniform(KEY, (4,), jnp.float32)) * 12
     tokens, labels = (x[place.astype(int)] for x in (problem.train.tokens, problem.train.given))
-    after = SIMULATION.step(KEY, problem, LARGER_START, state)
+    check_step(SIMULATION, problem, LARGER_START, state, tokens, labels)
+
+
+def test_a_step_of_many_classes_and_fewer_neurons_is_the_gradient_of_a_fresh_batch():
+    simulation = pattern_transformer(**SMALL, max_classes=4, fresh_batches=True)
+    hyper = simulation.hyper._replace(output_scale=0.5, width=7, score_scale=1.5)
+    problem = jax.jit(simulation.sample)(jax.random.key(0), simulation.setting._replace(classes=3))
+    state = jax.jit(simulation.init)(jax.random.key(1), problem, hyper)
+    fresh = draw_sequences(KEY, problem.patterns, problem.setting, samples=4, tokens=5)
+    check_step(simulation, problem, hyper, state, fresh.tokens, fresh.given, classes=3)
+
+
+def check_step(simulation, problem, hyper, state, tokens, labels, classes=2):
+    """Assert that a step moves the weights along the gradient of the mean loss of the given sequences."""
+    after = jax.jit(simulation.step)(KEY, problem, hyper, state)
+    head = heads(classes, hyper.width, most=classes, width=8)
 
     @jax.jit
     def loss(weights):
-        return hinge(contributions(weights, tokens, 3).sum(axis=1), labels).mean()
+        return hinge(neurons(weights, tokens, 3, hyper.score_scale) @ head.T, labels, classes).mean()
 
     rng = np.random.default_rng(0)
     for name, before, now in zip(Weights._fields, state.weights, after.weights, strict=True):
@@ -39,7 +57,7 @@ def test_a_step_is_the_gradient_of_the_batch_by_finite_differences(problem, stat
         ends = [loss(state.weights._replace(**{name: before + s * 1e-6 * direction})) for s in (1, -1)]
         slope = float(ends[0] - ends[1]) / 2e-6
         assert slope != 0
-        moved = float(jnp.sum((before - now) / LARGER_START.step_size * direction))
+        moved = float(jnp.sum((before - now) / hyper.step_size * direction))
         assert moved == pytest.approx(slope, rel=1e-5, abs=1e-9)
 
 
@@ -54,38 +72,75 @@ def test_rotated_patterns_and_weights_give_the_rotated_step(problem, state):
         )
 
     train = problem.train._replace(tokens=problem.train.tokens @ rotation.T)
-    rotated = problem._replace(train=train, basis=problem.basis @ rotation.T)
+    rotated = problem._replace(
+        train=train, patterns=problem.patterns @ rotation.T, plane=problem.plane @ rotation.T
+    )
     start = state._replace(weights=turned(state.weights), start=turned(state.start))
+    move = jax.jit(SIMULATION.step)
     for step in range(3):
         key = jax.random.fold_in(KEY, step)
-        state = SIMULATION.step(key, problem, LARGER_START, state)
-        start = SIMULATION.step(key, rotated, LARGER_START, start)
+        state = move(key, problem, LARGER_START, state)
+        start = move(key, rotated, LARGER_START, start)
     jax.tree.map(
         lambda a, b: np.testing.assert_allclose(a, b, atol=1e-12), turned(state.weights), start.weights
     )
     test = problem.test._replace(tokens=problem.test.tokens @ rotation.T)
-    before = SIMULATION.observe(problem, LARGER_START, state)
-    after = SIMULATION.observe(rotated._replace(test=test), LARGER_START, start)
+    observe = jax.jit(SIMULATION.observe)
+    before = observe(problem, LARGER_START, state)
+    after = observe(rotated._replace(test=test), LARGER_START, start)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), before, after)
 
 
 def test_stored_samples_beyond_those_in_use_change_nothing(problem):
     hyper = LARGER_START._replace(train_samples=7)
     spoilt = problem.train._replace(tokens=problem.train.tokens.at[7:].set(jnp.nan))
-    run = jax.jit(trajectory(SIMULATION, [0, 30]))
-    clean, other = run(KEY, problem, hyper), run(KEY, problem._replace(train=spoilt), hyper)
+    clean, other = RUN(KEY, problem, hyper), RUN(KEY, problem._replace(train=spoilt), hyper)
     jax.tree.map(np.testing.assert_array_equal, clean, other)
 
 
+def test_a_masked_width_is_the_smaller_network(problem):
+    hyper = LARGER_START._replace(width=5)
+    smaller = pattern_transformer(**{**SMALL, "max_width": 5})
+    wide, narrow = RUN(KEY, problem, hyper), jax.jit(rollout(smaller, [0, 15]))(KEY, problem, hyper)
+    np.testing.assert_array_equal(wide.state.weights.output[5:], 0)
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a[: len(b)], b, atol=1e-12),
+        wide.state.weights,
+        narrow.state.weights,
+    )
+    for name, value in narrow.records.items():
+        np.testing.assert_allclose(wide.records[name], value, atol=1e-6, err_msg=name)
+    for name, value in narrow.conclusions.items():
+        np.testing.assert_allclose(wide.conclusions[name], value, atol=1e-9, err_msg=name)
+
+
+def test_order_of_tokens_that_do_not_ask_changes_no_run(problem):
+    order = jnp.array([0, 1, 2, 4, 3])
+    train = problem.train._replace(tokens=problem.train.tokens[:, order])
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6),
+        RUN(KEY, problem, LARGER_START),
+        RUN(KEY, problem._replace(train=train), LARGER_START),
+    )
+
+
+def test_uniform_attention_does_not_train_queries_and_keys(problem):
+    run = RUN(KEY, problem, LARGER_START._replace(score_scale=0.0))
+    np.testing.assert_array_equal(run.state.weights.query, run.state.start.query)
+    share = np.asarray(problem.test.relevant).mean()
+    np.testing.assert_allclose(run.records["attention_mass"], share, rtol=1e-12)
+
+
 def test_a_batch_of_runs_equals_lone_runs(problem):
-    run = trajectory(SIMULATION, [0, 5, 20])
+    run = rollout(SIMULATION, [0, 15])
     keys = jax.random.split(jax.random.key(3), 4)
     scales = jnp.array([0.01, 0.1, 0.5, 1.0])
     hypers = jax.vmap(lambda scale: SIMULATION.hyper._replace(output_scale=scale))(scales)
     together = jax.jit(jax.vmap(run, in_axes=(0, None, 0)))(keys, problem, hypers)
-    alone = jax.jit(run)(keys[2], problem, SIMULATION.hyper._replace(output_scale=0.5))
-    for name, value in alone.items():
-        np.testing.assert_allclose(together[name][2], value, atol=1e-9, err_msg=name)
+    alone = RUN(keys[2], problem, LARGER_START)
+    for many, one in ((together.records, alone.records), (together.conclusions, alone.conclusions)):
+        for name, value in one.items():
+            np.testing.assert_allclose(many[name][2], value, atol=1e-9, err_msg=name)
 
 
 def test_metrics_have_their_declared_dimensions(problem):
@@ -98,7 +153,7 @@ def test_metrics_have_their_declared_dimensions(problem):
 
 
 def test_a_trained_network_learns_and_a_frozen_one_does_not_move(problem):
-    simulation = pattern_transformer(dim=8, tokens=8, width=32, samples=128, test_samples=64)
+    simulation = pattern_transformer(dim=8, tokens=8, max_width=32, samples=128, test_samples=64)
     easy = simulation.setting._replace(relevant_fraction=0.6)
     run = jax.jit(trajectory(simulation, [0, 400]))
     drawn = jax.jit(simulation.sample)(jax.random.key(2), easy)
@@ -133,9 +188,11 @@ def test_programs_lower_for_all_platforms_in_both_precisions(dtype):
     [
         ({"dim": 2}, "dim must be at least 3, got 2"),
         ({"queries": 6}, "queries must be at most tokens = 5, got 6"),
-        ({"width": 7}, "width must be even.*got 7"),
+        ({"max_width": 0}, "max_width must be at least 2, got 0"),
         ({"samples": 0}, "samples must be at least 1, got 0"),
         ({"batch": 0}, "batch must be at least 1, got 0"),
+        ({"batch": 13}, "batch must be at most samples = 12, got 13"),
+        ({"max_classes": 7}, "max_classes must be at most dim = 6, the number of patterns, got 7"),
     ],
 )
 def test_wrong_sizes_raise_at_once(changes, message):
@@ -147,3 +204,33 @@ def test_limits_name_every_axis():
     names = {*SIMULATION.setting._fields, *SIMULATION.hyper._fields}
     assert set(SIMULATION.limits) == names
     assert SIMULATION.limits["patterns"] == (3, 6)
+    for name, value in {**SIMULATION.setting._asdict(), **SIMULATION.hyper._asdict()}.items():
+        low, high = SIMULATION.limits[name]
+        assert low <= value <= high, name
+
+
+@pytest.mark.parametrize(
+    ("axes", "message"),
+    [
+        (
+            {"relevant_fraction": 0.8, "confusion_fraction": 0.3},
+            "relevant_fraction [+] confusion_fraction > 1",
+        ),
+        ({"classes": 5, "patterns": 3}, "more discriminative patterns than patterns"),
+        ({"classes": 3, "patterns": 3}, "fractions that sum to less than 1"),
+        ({"classes": 3, "width": 2}, "width < classes"),
+    ],
+)
+def test_cells_that_cannot_be_as_asked_are_told(axes, message):
+    simulation = pattern_transformer(**SMALL, max_classes=5)
+    setting, hyper = (
+        jax.tree.map(
+            np.asarray, defaults._replace(**{k: v for k, v in axes.items() if k in defaults._fields})
+        )
+        for defaults in (simulation.setting, simulation.hyper)
+    )
+    told = [text for text, cells in simulation.caution(setting, hyper).items() if np.any(cells)]
+    assert any(re.search(message, text) for text in told)
+    assert not any(
+        np.any(cells) for cells in simulation.caution(simulation.setting, simulation.hyper).values()
+    )

@@ -19,6 +19,7 @@ from theory_sim.attention import (
 )
 
 SEEDS = st.integers(0, 2**31 - 1)
+ANGLE = jax.jit(largest_angle)
 
 
 def degrees(a, b):
@@ -31,9 +32,15 @@ def test_largest_angle_is_scipys_from_tiny_to_right(seed, tilt):
     first = np.linalg.qr(rng.normal(size=(5, 2)))[0]
     second = np.linalg.qr(first + tilt * rng.normal(size=(5, 2)))[0]
     expected = degrees(first.T, second.T)
-    assert float(largest_angle(jnp.asarray(first.T), jnp.asarray(second.T))) == pytest.approx(
-        expected, rel=1e-5
-    )
+    assert float(ANGLE(jnp.asarray(first.T), jnp.asarray(second.T))) == pytest.approx(expected, rel=1e-5)
+
+
+@given(SEEDS, st.sampled_from([1, 2, 3]))
+def test_rows_of_zeros_add_nothing_to_a_subspace(seed, dimension):
+    rng = np.random.default_rng(seed)
+    first, second = (np.linalg.qr(rng.normal(size=(6, dimension)))[0].T for _ in range(2))
+    padded = (jnp.pad(jnp.asarray(rows), ((0, 4 - dimension), (0, 0))) for rows in (first, second))
+    assert float(ANGLE(*padded)) == pytest.approx(degrees(first, second), rel=1e-6)
 
 
 @pytest.mark.parametrize("shape", [(9, 4), (4, 4), (2, 4), (5, 3), (7, 2), (40, 16), (16, 31)])

@@ -83,13 +83,15 @@ def test_plain_subgradient_goes_the_length_it_is_given():
 
 
 def test_transformer():
-    # A single stored sequence makes every minibatch the same, whatever is drawn.
-    simulation = pattern_transformer(dim=6, tokens=5, width=8, samples=1, test_samples=2, batch=3, queries=2)
+    # Equal sequences make every minibatch the same, whatever is drawn.
+    simulation = pattern_transformer(
+        dim=6, tokens=5, max_width=8, samples=3, test_samples=2, batch=3, queries=2
+    )
     problem = simulation.sample(jax.random.key(0), simulation.setting)
+    problem = problem._replace(train=jax.tree.map(lambda x: jnp.repeat(x[:1], 3, axis=0), problem.train))
     state = simulation.init(jax.random.key(1), problem, simulation.hyper)
     weights = plain_numpy.Transformer(*map(np.asarray, state.weights))
-    tokens = np.repeat(np.asarray(problem.train.tokens), 3, axis=0)
-    labels = np.repeat(np.asarray(problem.train.labels), 3)
+    tokens, labels = np.asarray(problem.train.tokens), 1.0 - 2.0 * np.asarray(problem.train.labels)
     head = np.where(np.arange(8) % 2 == 0, 1, -1) / np.sqrt(8)
     for _ in range(10):
         state = simulation.step(jax.random.key(2), problem, simulation.hyper, state)

@@ -8,8 +8,14 @@ from theory_sim.attention.margin import (
     max_margin,
     prompt_max_margin,
 )
-from theory_sim.attention.network import Weights, attention, contributions, head, hinge, wrong
-from theory_sim.attention.patterns import Sequences, Setting, draw_sequences, orthonormal_patterns
+from theory_sim.attention.network import Weights, attention, heads, hinge, neurons, wrong
+from theory_sim.attention.patterns import (
+    Sequences,
+    Setting,
+    draw_data,
+    draw_sequences,
+    equicorrelated,
+)
 from theory_sim.attention.pruning import (
     UNIMODAL_SEPARATION,
     Groups,
@@ -30,6 +36,7 @@ from theory_sim.attention.selection_rates import (
     polyak_norm,
     stall_norm,
 )
+from theory_sim.attention.token_pruning import outputs_without, removals, removed_counts
 from theory_sim.attention.token_selection import attention_weights, token_selection
 from theory_sim.attention.transformer import pattern_transformer
 from theory_sim.attention.updates import (
@@ -50,15 +57,16 @@ __all__ = [
     "attention",
     "attention_margins",
     "attention_weights",
-    "contributions",
     "direction_error_curve",
+    "draw_data",
     "draw_sequences",
     "effective_rank",
     "energy_outside",
+    "equicorrelated",
     "generalized_max_margin",
     "gradient_excess_loss",
     "gradient_norm_slope",
-    "head",
+    "heads",
     "hinge",
     "kept",
     "key_angle",
@@ -67,10 +75,11 @@ __all__ = [
     "leading_directions",
     "max_margin",
     "mean_token_angle",
+    "neurons",
     "normalized_loss_rate",
     "normalized_norm",
-    "orthonormal_patterns",
     "orthonormal_rows",
+    "outputs_without",
     "pattern_transformer",
     "polyak_loss_rate",
     "polyak_norm",
@@ -79,6 +88,8 @@ __all__ = [
     "pruning_ranks",
     "quantiles",
     "ranks",
+    "removals",
+    "removed_counts",
     "stall_norm",
     "token_selection",
     "two_groups",

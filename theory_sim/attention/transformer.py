@@ -4,14 +4,13 @@ The model of arXiv:2302.06015 and arXiv:2406.17167 (AT-B-M1, AT-C-M1), with the 
 
 >>> import jax
 >>> from theory_sim.simulation import trajectory
->>> simulation = pattern_transformer(dim=8, tokens=6, width=16, samples=64, test_samples=32)
+>>> simulation = pattern_transformer(dim=8, tokens=6, max_width=16, samples=64, test_samples=32)
 >>> problem = simulation.sample(jax.random.key(0), simulation.setting)
 >>> loss = trajectory(simulation, [0, 300])(jax.random.key(1), problem, simulation.hyper)["test_loss"]
 >>> bool(loss[-1] < 0.5 < loss[0])
 True
 """
 
-from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -20,26 +19,21 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
-from theory_sim.attention.network import Weights, attention, contributions, hinge, wrong
-from theory_sim.attention.patterns import Sequences, Setting, draw_sequences, orthonormal_patterns
-from theory_sim.attention.pruning import ORDERS, pruned_outputs, pruning_ranks, quantiles, two_groups
-from theory_sim.attention.updates import effective_rank, energy_outside, largest_angle
-from theory_sim.decompositions import leading_directions, ranks
-from theory_sim.simulation import Metrics, Simulation, Variable
+from theory_sim.attention.network import Weights, heads, hinge, neurons
+from theory_sim.attention.observations import conclude_on, observe_on, variables_of
+from theory_sim.attention.patterns import Sequences, Setting, draw_data, draw_sequences
+from theory_sim.decompositions import orthonormal_rows, ranks
+from theory_sim.simulation import Simulation
 
-Dims = Mapping[str, Sequence[Any] | np.ndarray]
 INFINITY = float("inf")
-MATRICES = ("query", "key", "value", "output")
-FRACTIONS = np.linspace(0, 1, 21)
-QUANTILES = (np.arange(64) + 0.5) / 64
-LEADING = 6
 
 
 class Hyper(NamedTuple):
     """What a run is made with.
 
     `W_Q(0) = W_K(0) = query_key_scale * I`, `W_V(0) = value_scale * I`, and `W_O(0)` has independent entries
-    N(0, output_scale^2) (AT-C-T4, AT-B-S3). `train_samples`: how many of the stored samples are used.
+    N(0, output_scale^2) (AT-C-T4, AT-B-S3). `train_samples`: how many of the stored samples are used; `width`: how
+    many of the hidden neurons. `score_scale` multiplies the attention scores: 1 is the model, 0 uniform attention.
     """
 
     step_size: float = 0.1
@@ -47,13 +41,19 @@ class Hyper(NamedTuple):
     value_scale: float = 0.3
     output_scale: float = 0.01
     train_samples: int = 1
+    width: int = 2
+    score_scale: float = 1.0
 
 
 class Problem(NamedTuple):
-    """An orthonormal basis of patterns, the number of them in use, and a training and a test set."""
+    """The patterns, an orthonormal basis of the span of the discriminative ones, and a training and a test set.
 
-    basis: Float[Array, "dim dim"]
-    patterns: Int[Array, ""]
+    `plane` has rows of zeros beyond the number of classes.
+    """
+
+    setting: Setting
+    patterns: Float[Array, "dim dim"]
+    plane: Float[Array, "most dim"]
     train: Sequences
     test: Sequences
 
@@ -70,184 +70,184 @@ def pattern_transformer(
     *,
     dim: int,
     tokens: int,
-    width: int,
+    max_width: int,
     samples: int,
     test_samples: int,
     batch: int = 8,
     queries: int = 4,
+    max_classes: int = 2,
+    fresh_batches: bool = False,
+    geometry: bool = True,
+    token_pruning: bool = False,
 ) -> Simulation:
     """Return SGD on the hinge loss of the one-layer transformer, on up to `dim` patterns in `dim` dimensions.
 
-    Sequences have `tokens` tokens, of which `queries` form the set S; `width` is the number m of hidden
-    neurons, even, half of which have a positive head. `samples` sequences are stored for training; each step
-    draws `batch` of the first `train_samples` of them with replacement. `test_samples` sequences have true
+    Sequences have `tokens` tokens, of which `queries` form the set S. Up to `max_width` hidden neurons are in use and
+    up to `max_classes` classes, each with a discriminative pattern; two classes are the papers' model.
+    `samples` sequences are stored for training; each step draws `batch` of the first `train_samples` of them with
+    replacement, or, with `fresh_batches`, new sequences from the population. `test_samples` sequences have true
     labels.
 
-    Metrics at each record: `train_loss`, `test_loss`, `test_error`, `attention_mass` on the label-relevant
-    tokens, and for the update of each matrix (`W(t) - W(0)`) its first `singular_values`, `effective_rank`,
-    `outside_energy` (the share outside the top two directions) and `angle`, the largest principal angle
-    between the top two right singular directions and the span of mu_1 and mu_2, meaningless at step 0. `W_O`
-    reads values, which have the coordinates of tokens because `W_V(0)` is a multiple of the identity.
+    The metrics are those of `observations`: losses, error and attention at each record; with `geometry` the spectra
+    and directions of the updates, and once a run the groups of neurons and their pruning; with `token_pruning` the
+    test loss without some of the tokens.
 
-    Metrics once a run: `pattern_response`, the largest norm of `dW mu_j` over irrelevant patterns in units of
-    its mean over mu_1 and mu_2 (AT-C-P2); the norms of the rows of `W_O` as quantiles (`row_norm`) and as two
-    groups (see `pruning.two_groups`); test loss and error after pruning (`pruned_loss`, `pruned_error`), and
-    `group_pruned_loss`, after the removal of as many neurons as the small group has.
-
-    Raises ValueError when a size is too small, `queries` is above `tokens`, or `width` is odd. A sweep checks
-    each fraction of tokens; that they sum to at most 1 is not checked, see `patterns.draw_sequences`.
+    Raises ValueError when a size is too small, `queries` is above `tokens`, `batch` above `samples`, or there are more
+    discriminative patterns than dimensions. A sweep checks each number by itself; cells whose fractions sum to more
+    than 1 or that have more classes than patterns are told before they run.
     """
-    _validate(
-        dim=dim, tokens=tokens, width=width, samples=samples, test_samples=test_samples, batch=batch, queries=queries
+    validate(
+        dim=dim, tokens=tokens, max_width=max_width, samples=samples, test_samples=test_samples, batch=batch,
+        queries=queries, max_classes=max_classes,
     )  # fmt: skip
+    parts: dict[str, Any] = {"geometry": geometry, "token_pruning": token_pruning}
     return Simulation(
-        sample=partial(_sample, dim=dim, tokens=tokens, samples=samples, test_samples=test_samples),
-        init=partial(_init, dim=dim, width=width),
-        step=partial(_step, batch=batch, queries=queries),
-        observe=partial(_observe, queries=queries),
+        sample=partial(
+            sample_problem,
+            dim=dim,
+            tokens=tokens,
+            samples=samples,
+            test_samples=test_samples,
+            max_classes=max_classes,
+        ),
+        init=partial(_init, dim=dim, max_width=max_width),
+        step=partial(_step, batch=batch, queries=queries, fresh=fresh_batches),
+        observe=partial(observe_on, queries=queries, geometry=geometry),
         setting=Setting(patterns=dim),
-        hyper=Hyper(train_samples=samples),
-        conclude=partial(_conclude, queries=queries),
-        variables=_variables(),
-        limits={
-            "patterns": (3, dim),
-            "relevant_fraction": (0.0, 1.0),
-            "confusion_fraction": (0.0, 1.0),
-            "token_noise": (0.0, INFINITY),
-            "label_noise": (0.0, 1.0),
-            "step_size": (0.0, INFINITY),
-            "query_key_scale": (0.0, INFINITY),
-            "value_scale": (0.0, INFINITY),
-            "output_scale": (0.0, INFINITY),
-            "train_samples": (1, samples),
-        },
+        hyper=Hyper(train_samples=samples, width=max_width),
+        conclude=partial(conclude_on, queries=queries, **parts) if any(parts.values()) else None,
+        variables=variables_of(max_classes=max_classes, tokens=tokens, **parts),
+        limits=limits(dim=dim, max_classes=max_classes, max_width=max_width, samples=samples, batch=batch),
+        caution=caution,
     )
 
 
-def _validate(*, tokens: int, width: int, queries: int, **sizes: int) -> None:
-    least = {"dim": 3, "width": 2}
-    for name, value in {**sizes, "tokens": tokens, "width": width, "queries": queries}.items():
+def validate(*, tokens: int, queries: int, batch: int, samples: int, **sizes: int) -> None:
+    """Raise ValueError at the first size that is too small or contradicts another."""
+    least = {"dim": 3, "max_width": 2, "max_classes": 2}
+    given = {**sizes, "samples": samples, "batch": batch, "tokens": tokens, "queries": queries}
+    for name, value in given.items():
         if value < least.get(name, 1):
             raise ValueError(f"{name} must be at least {least.get(name, 1)}, got {value}")
     if queries > tokens:
         raise ValueError(f"queries must be at most tokens = {tokens}, got {queries}")
-    if width % 2:
-        raise ValueError(f"width must be even, as half of the head is negative, got {width}")
+    if batch > samples:
+        raise ValueError(f"batch must be at most samples = {samples}, got {batch}")
+    if sizes["max_classes"] > sizes["dim"]:
+        dim, most = sizes["dim"], sizes["max_classes"]
+        raise ValueError(f"max_classes must be at most dim = {dim}, the number of patterns, got {most}")
 
 
-def _sample(
-    key: PRNGKeyArray, setting: Setting, *, dim: int, tokens: int, samples: int, test_samples: int
+def limits(
+    *, dim: int, max_classes: int, max_width: int, samples: int, batch: int
+) -> dict[str, tuple[float, float]]:
+    """Return the legal intervals of the axes of `Setting` and `Hyper`."""
+    not_negative = (0.0, INFINITY)
+    return {
+        "patterns": (3, dim),
+        "classes": (2, max_classes),
+        "relevant_fraction": (0.0, 1.0),
+        "confusion_fraction": (0.0, 1.0),
+        "token_noise": not_negative,
+        "noise_bound": not_negative,
+        "correlation": (0.0, float(np.nextafter(1.0, 0.0))),
+        "label_noise": (0.0, 1.0),
+        "step_size": not_negative,
+        "query_key_scale": not_negative,
+        "value_scale": not_negative,
+        "output_scale": not_negative,
+        "train_samples": (batch, samples),
+        "width": (2, max_width),
+        "score_scale": not_negative,
+    }
+
+
+def caution(setting: Any, hyper: Any) -> dict[str, Any]:
+    """Say which cells ask for data that cannot be, and what they get instead."""
+    told = setting.relevant_fraction + setting.confusion_fraction
+    return {
+        "relevant_fraction + confusion_fraction > 1: confusion gets what the relevant tokens leave": told
+        > 1 + 1e-9,
+        "classes > patterns: more discriminative patterns than patterns, some classes have none": setting.classes
+        > setting.patterns,
+        "classes = patterns, fractions that sum to less than 1: the last class gets the irrelevant tokens": (
+            setting.classes == setting.patterns
+        )
+        & (told < 1 - 1e-9),
+        "width < classes: some classes have no neuron": hyper.width < setting.classes,
+    }
+
+
+def sample_problem(
+    key: PRNGKeyArray,
+    setting: Setting,
+    *,
+    dim: int,
+    tokens: int,
+    samples: int,
+    test_samples: int,
+    max_classes: int,
 ) -> Problem:
-    basis_key, data_key = jax.random.split(key)
-    basis = orthonormal_patterns(basis_key, dim=dim)
-    data = draw_sequences(data_key, basis, setting, samples=samples + test_samples, tokens=tokens)
+    """Draw patterns, a training set and a test set."""
+    patterns, data = draw_data(key, setting, dim=dim, samples=samples + test_samples, tokens=tokens)
     train = jax.tree.map(lambda x: x[:samples], data)
     test = jax.tree.map(lambda x: x[samples:], data)
-    return Problem(basis, jnp.asarray(setting.patterns), train, test)
+    told = jnp.arange(max_classes)[:, None] < setting.classes
+    plane = orthonormal_rows(jnp.where(told, patterns[:max_classes], 0.0))
+    return Problem(jax.tree.map(jnp.asarray, setting), patterns, plane, train, test)
 
 
-def _init(key: PRNGKeyArray, problem: Problem, hyper: Hyper, *, dim: int, width: int) -> State:
-    drawn = jax.random.normal(key, (width, dim + 1))
+def _init(key: PRNGKeyArray, problem: Problem, hyper: Hyper, *, dim: int, max_width: int) -> State:
+    drawn = jax.random.normal(key, (max_width * (dim + 1),)).reshape(max_width, dim + 1)
+    used = jnp.arange(max_width)[:, None] < hyper.width
     start = Weights(
         query=hyper.query_key_scale * jnp.eye(dim),
         key=hyper.query_key_scale * jnp.eye(dim),
         value=hyper.value_scale * jnp.eye(dim),
-        output=hyper.output_scale * drawn[:, :dim],
+        output=jnp.where(used, hyper.output_scale * drawn[:, :dim], 0.0),
     )
     return State(start, start, shuffle=ranks(drawn[:, dim]))
 
 
 def _step(
-    key: PRNGKeyArray, problem: Problem, hyper: Hyper, state: State, *, batch: int, queries: int
+    key: PRNGKeyArray, problem: Problem, hyper: Hyper, state: State, *, batch: int, queries: int, fresh: bool
 ) -> State:
+    gradient = batch_gradient(key, problem, hyper, state.weights, batch=batch, queries=queries, fresh=fresh)
+    weights = jax.tree.map(lambda w, slope: w - hyper.step_size * slope, state.weights, gradient)
+    return state._replace(weights=weights)
+
+
+def batch_gradient(
+    key: PRNGKeyArray,
+    problem: Problem,
+    hyper: Any,
+    weights: Weights,
+    *,
+    batch: int,
+    queries: int,
+    fresh: bool = False,
+) -> Weights:
+    """Return the gradient of the mean loss of a random batch by all matrices."""
+    if fresh:
+        tokens = problem.train.tokens.shape[1]
+        drawn = draw_sequences(key, problem.patterns, problem.setting, samples=batch, tokens=tokens)
+        return jax.grad(_loss)(weights, drawn.tokens, drawn.given, problem, hyper, queries)
     # float32 at any precision: the draws stay the same, and cost half.
     place = jax.random.uniform(key, (batch,), jnp.float32) * hyper.train_samples
     index = jnp.minimum(place.astype(jnp.int32), hyper.train_samples - 1)
-    gradient = jax.grad(_loss)(
-        state.weights, problem.train.tokens[index], problem.train.given[index], queries
-    )
-    weights = jax.tree.map(lambda w, slope: w - hyper.step_size * slope, state.weights, gradient)
-    return state._replace(weights=weights)
+    chosen = problem.train.tokens[index], problem.train.given[index]
+    return jax.grad(_loss)(weights, *chosen, problem, hyper, queries)
 
 
 def _loss(
     weights: Weights,
     tokens: Float[Array, "samples tokens dim"],
-    labels: Float[Array, " samples"],
+    labels: Int[Array, " samples"],
+    problem: Problem,
+    hyper: Any,
     queries: int,
 ) -> Float[Array, ""]:
-    return hinge(contributions(weights, tokens, queries).sum(axis=-1), labels).mean()
-
-
-def _observe(problem: Problem, hyper: Hyper, state: State, *, queries: int) -> Metrics:
-    train = contributions(state.weights, problem.train.tokens, queries).sum(axis=-1)
-    test = contributions(state.weights, problem.test.tokens, queries).sum(axis=-1)
-    attended = attention(state.weights, problem.test.tokens, queries)
-    values, directions = jax.vmap(leading_directions)(_padded(_updates(state)))
-    used = jnp.arange(len(train)) < hyper.train_samples
-    return {
-        "train_loss": jnp.mean(hinge(train, problem.train.given), where=used),
-        "test_loss": hinge(test, problem.test.labels).mean(),
-        "test_error": wrong(test, problem.test.labels).mean(),
-        "attention_mass": jnp.sum(attended * problem.test.relevant[:, None], axis=-1).mean(),
-        "singular_values": jnp.pad(values, ((0, 0), (0, LEADING)))[:, :LEADING],
-        "effective_rank": jax.vmap(effective_rank)(values),
-        "outside_energy": jax.vmap(partial(energy_outside, count=2))(values),
-        "angle": jax.vmap(largest_angle, in_axes=(0, None))(directions[:, :2], problem.basis[:2]),
-    }
-
-
-def _updates(state: State) -> list[Float[Array, "rows dim"]]:
-    return [now - start for now, start in zip(state.weights, state.start, strict=True)]
-
-
-def _padded(matrices: list[Float[Array, "rows dim"]]) -> Float[Array, "matrices most_rows dim"]:
-    """Return the matrices with rows of zeros added up to the largest, which changes no singular direction."""
-    rows = max(len(matrix) for matrix in matrices)
-    return jnp.stack([jnp.pad(matrix, ((0, rows - len(matrix)), (0, 0))) for matrix in matrices])
-
-
-def _conclude(problem: Problem, hyper: Hyper, records: Metrics, state: State, *, queries: int) -> Metrics:
-    norms = jnp.linalg.norm(state.weights.output, axis=1)
-    groups = two_groups(norms)
-    removal = pruning_ranks(norms, state.shuffle)
-    parts = contributions(state.weights, problem.test.tokens, queries)
-    outputs = pruned_outputs(parts, removal, jnp.asarray(FRACTIONS))
-    without_group = pruned_outputs(parts, removal, groups.small_fraction[None])[:, 0]
-    responses = jnp.stack([jnp.linalg.norm(u @ problem.basis.T, axis=0) for u in _updates(state)])
-    irrelevant = jnp.arange(len(problem.basis)) < problem.patterns
-    relevant = responses[:, :2].mean(axis=1)
-    largest = jnp.max(jnp.where(irrelevant, responses, 0.0)[:, 2:], axis=1)
-    return {
-        "pattern_response": largest / jnp.where(relevant > 0, relevant, 1.0),
-        "row_norm": quantiles(norms, jnp.asarray(QUANTILES)),
-        **groups._asdict(),
-        "pruned_loss": hinge(outputs, problem.test.labels).mean(axis=-1),
-        "pruned_error": wrong(outputs, problem.test.labels).mean(axis=-1),
-        "group_pruned_loss": hinge(without_group, problem.test.labels).mean(axis=-1),
-    }
-
-
-def _variables() -> dict[str, Variable]:
-    matrix: Dims = {"matrix": MATRICES}
-    leading: Dims = {**matrix, "singular_value": range(1, LEADING + 1)}
-    pruned: Dims = {"order": ORDERS, "fraction": FRACTIONS}
-    return {
-        "train_loss": Variable("training loss"),
-        "test_loss": Variable("test loss"),
-        "test_error": Variable("test error"),
-        "attention_mass": Variable("attention on label-relevant tokens"),
-        "singular_values": Variable("singular value of the update", dims=leading),
-        "effective_rank": Variable("effective rank of the update", dims=matrix),
-        "outside_energy": Variable("energy outside the top two directions", dims=matrix),
-        "angle": Variable("largest angle to the discriminative patterns", "degrees", matrix),
-        "pattern_response": Variable("relative response to an irrelevant pattern", dims=matrix),
-        "row_norm": Variable("norm of a row of the output matrix", dims={"quantile": QUANTILES}),
-        "small_fraction": Variable("fraction of small rows"),
-        "small_norm": Variable("norm of a small row"),
-        "large_norm": Variable("norm of a large row"),
-        "separation": Variable("variance of log norms between two groups, share"),
-        "pruned_loss": Variable("test loss after pruning", dims=pruned),
-        "pruned_error": Variable("test error after pruning", dims=pruned),
-        "group_pruned_loss": Variable("test loss without the small group", dims={"order": ORDERS}),
-    }
+    classes = problem.setting.classes
+    head = heads(classes, hyper.width, most=len(problem.plane), width=len(weights.output))
+    outputs = neurons(weights, tokens, queries, hyper.score_scale) @ head.T
+    return hinge(outputs, labels, classes).mean()

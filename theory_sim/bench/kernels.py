@@ -38,10 +38,9 @@ class Kernel(NamedTuple):
 
 def transformer(*, runs: int = 256, steps: int = 400) -> Kernel:
     """The one-layer transformer at the size of its study's quick preset; flops as XLA counts a lone step."""
-    sizes = {"dim": 16, "tokens": 12, "width": 64, "samples": 256, "test_samples": 128}
-    simulation = pattern_transformer(**sizes)
+    simulation = pattern_transformer(dim=16, tokens=12, max_width=64, samples=256, test_samples=128)
     call, problem, state = batch(simulation, runs, steps, {})
-    tokens, labels = np.asarray(problem.train.tokens), np.asarray(problem.train.labels)
+    tokens, labels = np.asarray(problem.train.tokens), 1.0 - 2.0 * np.asarray(problem.train.labels)
     head = np.where(np.arange(64) % 2 == 0, 1, -1) / 8.0
 
     def numpy() -> Step:
