@@ -1,11 +1,20 @@
 """Intrinsic dimension and subspace training (arXiv:1804.08838): projections, data, networks, training, laws."""
 
 from theory_sim.subspace.codimension import CodimensionHyper, codimension_toy
-from theory_sim.subspace.datasets import Dataset, digits, shuffled_labels
+from theory_sim.subspace.datasets import Dataset, digits, shuffled_labels, shuffled_pixels, teacher_data
 from theory_sim.subspace.dense import DenseProjection, dense_projection
+from theory_sim.subspace.dimension import (
+    IntrinsicDimension,
+    description_length,
+    intrinsic_dimension,
+    log_dimension_ratio,
+)
 from theory_sim.subspace.fastfood import FastfoodProjection, fastfood_projection, hadamard_transform
+from theory_sim.subspace.finetuning import FineTuningHyper, fine_tuning
+from theory_sim.subspace.generalization import RoundedHyper, generalization_bound, rounded_training
 from theory_sim.subspace.linear_maps import Projection
-from theory_sim.subspace.networks import MLP
+from theory_sim.subspace.mnist import missing_mnist, mnist
+from theory_sim.subspace.networks import MLP, LeNet, parameter_count
 from theory_sim.subspace.one_hot import OneHotProjection, one_hot_projection
 from theory_sim.subspace.projections import PROJECTIONS
 from theory_sim.subspace.rates import (
@@ -28,8 +37,12 @@ __all__ = [
     "Dataset",
     "DenseProjection",
     "FastfoodProjection",
+    "FineTuningHyper",
+    "IntrinsicDimension",
+    "LeNet",
     "OneHotProjection",
     "Projection",
+    "RoundedHyper",
     "SparseProjection",
     "SubspaceHyper",
     "TensorwiseProjection",
@@ -37,17 +50,28 @@ __all__ = [
     "compression",
     "condition_ratio",
     "dense_projection",
+    "description_length",
     "digits",
     "fastfood_projection",
+    "fine_tuning",
+    "generalization_bound",
     "gram_moments",
     "hadamard_transform",
+    "intrinsic_dimension",
+    "log_dimension_ratio",
+    "missing_mnist",
     "mlp_parameter_count",
+    "mnist",
     "one_hot_projection",
+    "parameter_count",
     "projection_bytes",
     "reachable_loss_law",
+    "rounded_training",
     "shuffled_labels",
+    "shuffled_pixels",
     "sparse_projection",
     "subspace_training",
+    "teacher_data",
     "tensorwise_projection",
     "unaligned",
 ]

@@ -1,6 +1,6 @@
-"""Labelled images as four numpy arrays, ready for `subspace_training`.
+"""Labelled examples as four numpy arrays, ready for `subspace_training`.
 
-No download: the UCI digits ship inside scikit-learn.
+No download: the UCI digits ship inside scikit-learn, teachers are drawn; MNIST's files have a room of their own.
 """
 
 from typing import NamedTuple
@@ -51,3 +51,48 @@ def shuffled_labels(data: Dataset, *, seed: int = 0) -> Dataset:
     """
     order = np.random.default_rng(seed).permutation(len(data.train_y))
     return data._replace(train_y=data.train_y[order])
+
+
+def shuffled_pixels(data: Dataset, *, seed: int = 0) -> Dataset:
+    """Return the same images with all pixels moved by one permutation: as hard for a network without locality.
+
+    The permutation is the same for every image, of both sets, and moves all axes of an example together.
+    Source: the shuffled-pixel experiment of arXiv:1804.08838.
+    """
+    shape = data.train_x.shape[1:]
+    order = np.random.default_rng(seed).permutation(int(np.prod(shape)))
+    train_x, test_x = (
+        x.reshape(len(x), -1)[:, order].reshape(-1, *shape) for x in (data.train_x, data.test_x)
+    )
+    return data._replace(train_x=train_x, test_x=test_x)
+
+
+def teacher_data(
+    *,
+    dim: int = 20,
+    hidden: int = 8,
+    classes: int = 4,
+    train: int = 2000,
+    test: int = 1000,
+    features: int = 0,
+    head: int = 0,
+) -> Dataset:
+    """Return Gaussian inputs [count, dim] labelled by a random network of one hidden layer.
+
+    The label is the largest entry of `V (relu(W x) - E relu(W x))`, W [hidden, dim] with orthonormal rows and V
+    [classes, hidden] Gaussian with rows of unit norm, so that classes are about equally frequent. W and the inputs
+    are drawn from the seed `features`, V from `head`: teachers of the same `features` and other heads are related
+    tasks. Raises ValueError unless all sizes are at least 1, classes at least 2 and hidden <= dim.
+    """
+    sizes = {"dim": dim, "hidden": hidden, "classes": classes - 1, "train": train, "test": test}
+    if min(sizes.values()) < 1 or hidden > dim:
+        raise ValueError(
+            f"teacher_data needs sizes of at least 1, two classes and hidden <= dim, got {sizes}"
+        )
+    generator = np.random.default_rng([features, 0])
+    first = np.linalg.qr(generator.normal(size=(dim, hidden)))[0]
+    second = np.random.default_rng([features, 1, head]).normal(size=(hidden, classes))
+    second /= np.linalg.norm(second, axis=0)
+    x = generator.normal(size=(train + test, dim))
+    labels = np.argmax((np.maximum(x @ first, 0) - 1 / np.sqrt(2 * np.pi)) @ second, axis=1)
+    return Dataset(x[:train], labels[:train], x[train:], labels[train:])
