@@ -8,6 +8,7 @@ from matplotlib.ticker import FixedLocator, FuncFormatter
 from theory_sim import by_seed, time_to
 from theory_sim.plotting import COLORS, band, figure, log_axes, panel_label, theory_line
 from theory_sim.sensing import (
+    gauss_newton_rate,
     gradient_learning_curve,
     prec_learning_curve,
     scaled_learning_curve,
@@ -93,5 +94,11 @@ def draw_curves(axis, data):
         if curve is not None:
             visible = curve > 1e-13
             theory_line(axis, np.flatnonzero(visible), curve[visible])
+        else:
+            late = data["step"].to_numpy()
+            late = late[late >= 15]
+            middle = np.median(errors, axis=0)[data["step"].to_numpy() >= 15]
+            slope = gauss_newton_rate(float(data["step_size"]))
+            theory_line(axis, late, middle[0] * np.exp(slope * (late - late[0])))
     log_axes(axis)
     axis.set(xlabel="iteration $t$", ylabel=r"error $\|\cdot - M_\star\|_F$", ylim=(1e-9, 3), xlim=(5, None))

@@ -84,7 +84,7 @@ SWEEP = Sweep(
         "right_scale": [0.0, 1 / 3, 0.5, 1.0],
         "rebalance": [0.0, 0.4, 0.5, 0.6, 0.8],
     },
-    problem_seeds=12,
+    problem_seeds=8,
     steps=recorded(12_000),
     presets={
         "smoke": {"problem_seeds": 3, "oversampling": [None], "steps": recorded(6_000)},

@@ -75,10 +75,10 @@ SWEEP = Sweep(
         "max_rank": [4],
         "oversampling": [None, 20],
     },
-    problem={"condition_number": [2.25, 4.0, 9.0]},
+    problem={"condition_number": [2.25, 6.25, 16.0]},
     run={"step_size": [0.3], "init_scale": [1e-7]},
     problem_seeds=8,
-    steps=log_spaced(800, per_decade=48),
+    steps=log_spaced(1600, per_decade=48),
     presets={
         "smoke": {
             "condition_number": [2.25, 4.0],

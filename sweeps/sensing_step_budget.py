@@ -46,7 +46,7 @@ SWEEP = Sweep(
     problem={"condition_number": [1.0, 2.0]},
     run={
         "decay": decays(np.geomspace(3.6, 42, 40)),
-        "init_scale": [1e-2, 1e-4, SCALE, 1e-8],
+        "init_scale": [1e-2, 1e-3, 1e-4, 1e-5, SCALE, 1e-7, 1e-8],
         "step_size": [STEP_SIZE],
     },
     problem_seeds=8,
@@ -62,7 +62,6 @@ SWEEP = Sweep(
         "paper": {
             "dim": [20],
             "decay": decays(np.geomspace(3.6, 42, 96)),
-            "init_scale": [1e-2, 1e-3, 1e-4, 1e-5, SCALE, 1e-7, 1e-8],
             "problem_seeds": 32,
             "steps": [0, 3000],
         },

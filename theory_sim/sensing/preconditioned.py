@@ -98,6 +98,9 @@ def scaled_gd(
     return _preconditioned(
         lambda hyper, residual: hyper.damping,
         ScaledHyper(rank=max_rank),
+        lambda setting, hyper: {
+            "step_size >= 1 + damping: unstable at the solution": hyper.step_size >= 1 + hyper.damping
+        },
         dim=dim,
         true_rank=true_rank,
         max_rank=max_rank,
@@ -125,6 +128,7 @@ def prec_gd(
     return _preconditioned(
         lambda hyper, residual: jnp.linalg.norm(residual) / 2,
         Hyper(rank=max_rank),
+        lambda setting, hyper: {"step_size >= 1: unstable at the solution": hyper.step_size >= 1},
         dim=dim,
         true_rank=true_rank,
         max_rank=max_rank,
@@ -165,6 +169,8 @@ def gauss_newton(
         hyper=Hyper(rank=max_rank),
         variables={"error": ERROR, "loss": LOSS},
         limits=_limits(true_rank, max_rank, measurements),
+        # The error is multiplied by 1 - eta or its square.
+        caution=lambda setting, hyper: {"step_size >= 2: unstable at the solution": hyper.step_size >= 2},
     )
 
 
@@ -174,6 +180,7 @@ ERROR, LOSS = Variable("recovery error, Frobenius norm"), Variable("loss")
 def _preconditioned(
     damping: Damping,
     hyper: Any,
+    caution: Callable[[Setting, Any], dict[str, Any]],
     *,
     dim: int,
     true_rank: int,
@@ -181,7 +188,11 @@ def _preconditioned(
     measurements: int | None,
     spectrum: str,
 ) -> Simulation:
-    """Return the descent on the symmetric factorisation with a damping of one's choice."""
+    """Return the descent on the symmetric factorisation with a damping of one's choice.
+
+    At the solution a change `X S`, S symmetric, is multiplied by `1 - 2 eta sigma / (sigma + lambda)`: steps
+    are stable up to `1 + lambda`, sigma_1 being one. That is what `caution` tells.
+    """
     _check(dim, true_rank, max_rank, measurements, spectrum)
     return Simulation(
         sample=partial(
@@ -200,6 +211,7 @@ def _preconditioned(
             "signal_start": Variable("squared size of a signal at the start", dims={"direction": None}),
         },
         limits=_limits(true_rank, max_rank, measurements),
+        caution=caution,
     )
 
 

@@ -12,9 +12,10 @@ True
 """
 
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from theory_sim.decompositions import of_spectrum, orthonormal_rows
@@ -100,7 +101,20 @@ def weight_normalized(
             "step_size": (0.0, INFINITY),
             "core_step_size": (0.0, INFINITY),
         },
+        caution=partial(_caution, measurements),
     )
+
+
+def _caution(measurements: int | None, setting: Setting, hyper: Hyper) -> dict[str, Any]:
+    """The core sees half the curvature of the measurements; an angle to the signal is multiplied by `1 - eta`."""
+    columns = np.asarray(hyper.rank)
+    spread = 0.0 if measurements is None else np.sqrt(columns * (columns + 1) / (2 * measurements))
+    return {
+        "core_step_size >= 4/(1 + sqrt(k(k + 1)/2m))^2: unstable in the core": hyper.core_step_size
+        * (1 + spread) ** 2
+        >= 4,
+        "step_size >= 2: unstable at the solution": hyper.step_size >= 2,
+    }
 
 
 def _init(key: PRNGKeyArray, problem: Problem, hyper: Hyper, *, dim: int, max_rank: int) -> State:
