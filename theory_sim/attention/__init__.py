@@ -25,7 +25,13 @@ from theory_sim.attention.pruning import (
     quantiles,
     two_groups,
 )
-from theory_sim.attention.rates import key_angle, large_row_norm, mean_token_angle, update_rank
+from theory_sim.attention.rates import (
+    key_angle,
+    large_row_norm,
+    mean_token_angle,
+    mean_token_error,
+    update_rank,
+)
 from theory_sim.attention.selection_rates import (
     direction_error_curve,
     gradient_excess_loss,
@@ -75,6 +81,7 @@ __all__ = [
     "leading_directions",
     "max_margin",
     "mean_token_angle",
+    "mean_token_error",
     "neurons",
     "normalized_loss_rate",
     "normalized_norm",

@@ -9,6 +9,7 @@ attends to the mean token of its sequence, whose expectation for label 1 is
 """
 
 import numpy as np
+import scipy.special
 from numpy.typing import ArrayLike, NDArray
 
 Curve = NDArray[np.float64]
@@ -56,3 +57,16 @@ def large_row_norm(width: ArrayLike, reference_width: float, reference_norm: flo
     order one need `m` neurons of contribution `|w| / sqrt(m)` to sum to order one.
     """
     return reference_norm * np.sqrt(reference_width / np.asarray(width, float))
+
+
+def mean_token_error(relevant_fraction: ArrayLike, tokens: int, token_noise: float) -> Curve:
+    """Return the least test error of any classifier of the mean token, without confusion tokens (AT-B-T2).
+
+    Derived: on `(mu_1 - mu_2) / sqrt(2)` the mean of L tokens is `+-k / (L sqrt(2))` with k relevant tokens, plus noise
+    of standard deviation `tau / sqrt(L)`; all other coordinates have the same law under both labels. The sign is the
+    best guess for every k, so that the error is `E Phi(-k / (tau sqrt(2 L)))`, k being `alpha_* L` rounded at random.
+    """
+    mean = np.asarray(relevant_fraction, float) * tokens
+    low = np.floor(mean)
+    errors = [scipy.special.ndtr(-k / (token_noise * np.sqrt(2 * tokens))) for k in (low, low + 1)]
+    return (1 - (mean - low)) * errors[0] + (mean - low) * errors[1]
