@@ -5,7 +5,7 @@ import xarray as xr
 from matplotlib.figure import Figure
 
 from theory_sim import by_seed, decay, time_to
-from theory_sim.plotting import COLORS, band, figure, log_axes, panel_label, theory_line
+from theory_sim.plotting import COLORS, band, figure, label_line, log_axes, panel_label, theory_line
 from theory_sim.sensing import asymmetric_linear_rate, symmetric_error_curve
 
 SHAPE = ("dim", "true_rank", "max_rank", "condition_number")
@@ -65,6 +65,13 @@ def draw_descents(axis, data):
         curvature = 0.25 if where == "one change" else np.median(by_seed(cell, "tail_curvature"))
         slope = asymmetric_linear_rate(eta, curvature)
         theory_line(axis, steps[line], error[at] * np.exp(slope * (steps[line] - steps[at])))
+    medians = [
+        np.median(by_seed(data.sel(cells[name]), "error", "step"), axis=0)
+        for name in ("asymmetric", "symmetric")
+    ]
+    last = np.flatnonzero(medians[0] > medians[1])[-1]
+    axis.plot(steps[last], medians[1][last], marker="o", markersize=4, color="black", fillstyle="none")
+    label_line(axis, f"crossover, step {steps[last]}", steps[last], medians[1][last], xytext=(6, 6))
     log_axes(axis)
     axis.set(xlabel="step $t$", ylabel=r"error $\|FG^T - M_\star\|_F$", ylim=(1e-15, 3))
     axis.legend(loc="lower left")

@@ -39,8 +39,8 @@ def draw_curves(axis, data):
         band(axis, cell["step"], by_seed(cell, "error", "step"), color=color, label=label)
     draw_schedule(axis, data)
     log_axes(axis, "y")
-    axis.set(xlabel="step $t$", ylabel=r"error $\|UU^T - M_\star\|_F$", ylim=(1e-11, 1e7))
-    axis.legend(loc="upper right")
+    axis.set(xlabel="step $t$", ylabel=r"error $\|UU^T - M_\star\|_F$", ylim=(1e-11, 1e4))
+    axis.legend(loc="upper right", fontsize=5.5)
 
 
 def draw_floors(axis, data):

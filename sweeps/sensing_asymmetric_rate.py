@@ -304,8 +304,8 @@ CLAIMS = [
         control=PLAIN | THIRD | LARGER,
         control_reason="without it the time grows like alpha^-2",
         prediction=Equals(0, tolerance=0.1),
-        tolerance_reason="the signal needs log(1/alpha)/(eta sigma_r) = 2/eta steps an e-fold of alpha, of about"
-        " 95/eta",
+        tolerance_reason="of about 95/eta steps an e-fold of alpha takes 2/eta off the growth of the signal and adds up"
+        " to 2/(eta beta^2) = 8/eta to the decay, which starts from an error of the order of alpha^2",
     ),
     Claim(
         ids=("SE-1.9", "SE-1-P5"),
