@@ -88,6 +88,21 @@ def test_reproduce_leaves_results_figures_and_the_papers_numbers(command, tmp_pa
     assert "0 runs computed" in command("reproduce", "--preset", "smoke")[1]
 
 
+def test_a_study_without_its_data_is_skipped_in_one_line_until_they_are_named(command, tmp_path, monkeypatch):
+    monkeypatch.setenv("THEORY_SIM_DATA", "")
+    needy = "import os\n\n\ndef missing():\n    return None if os.environ['THEORY_SIM_DATA'] else 'needs data: get them'\n"
+    (tmp_path / "sweeps" / "needy.py").write_text(MINE.read_text() + needy)
+    status, out, _ = command("reproduce", "--preset", "smoke")
+    assert status == 0
+    assert "needy: skipped, needs data: get them\n" in out
+    assert "parabola: 6 runs computed" in out
+    assert command("run", "needy")[::2] == (2, "theory-sim: needy needs data: get them\n")
+    assert not (tmp_path / "results" / "needy").exists()
+    status, _, told = command("run", "needy", "--data", tmp_path / "nowhere")
+    assert (status, "there is no folder" in told) == (2, True)
+    assert command("run", "needy", "--preset", "smoke", "--data", tmp_path)[0] == 0
+
+
 def test_a_study_elsewhere_is_swept_by_its_path(command, tmp_path):
     out = tmp_path / "out"
     assert command("run", MINE, "--out", out, "--set", "step_size=0.01,0.02,0.04", "--seeds", "2")[0] == 0

@@ -1,7 +1,9 @@
-"""What the command's arguments mean: axes, shards, clusters."""
+"""What the command's arguments mean: axes, shards, data, clusters."""
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from theory_sim.errors import RequestError
@@ -38,6 +40,15 @@ def parse_shard(text: str) -> tuple[int, int]:
     if not slash or not index.isdigit() or not count.isdigit():
         raise RequestError(f"--shard takes I/N, for instance 0/4, got {text!r}")
     return int(index), int(count)
+
+
+def use_data(folder: Path | None) -> None:
+    """Let studies, in this process and in those that it starts, find data files in a folder; None changes nothing."""
+    if folder is None:
+        return
+    if not folder.is_dir():
+        raise RequestError(f"--data takes a folder of data files, there is no folder {folder}")
+    os.environ["THEORY_SIM_DATA"] = str(folder.resolve())
 
 
 @contextmanager

@@ -18,7 +18,7 @@ import typer
 from rich.table import Table
 
 from theory_sim import report
-from theory_sim.arguments import connect, parse_change, parse_shard
+from theory_sim.arguments import connect, parse_change, parse_shard, use_data
 from theory_sim.claims import Finding, verify
 from theory_sim.engine.block import guard_cpu_backend, use_all_cores
 from theory_sim.engine.provenance import provenance
@@ -41,6 +41,10 @@ Out = Annotated[Path, typer.Option("--out", help="folder of the results; a study
 Figures = Annotated[Path, typer.Option("--figures", help="folder that figures are written to")]
 Preset = Annotated[
     str | None, typer.Option("--preset", help="smoke, quick, paper, or one of the study's own")
+]
+Data = Annotated[
+    Path | None,
+    typer.Option("--data", metavar="DIR", help="folder of MNIST's files; or set THEORY_SIM_DATA"),
 ]
 Json = Annotated[bool, typer.Option("--json", help="print records for programs")]
 
@@ -81,13 +85,17 @@ def run_study(
     cluster: Annotated[
         str | None, typer.Option("--cluster", metavar="ADDRESS", help="a Dask scheduler")
     ] = None,
+    data: Data = None,
     fresh: Annotated[bool, typer.Option("--fresh", help="remove the study's results first")] = False,
 ) -> None:
     """Compute the missing cells of a study into OUT/STUDY. Run again to resume or, with new values, to extend.
 
     Example: theory-sim run sensing_symmetric_rate --preset smoke --set step_size=0.05,0.1 --out /tmp/results
     """
+    use_data(data)
     loaded = load_study(study)
+    if lacking := loaded.missing():
+        raise RequestError(f"{loaded.name} {lacking}")
     sweep = loaded.sweep.with_preset(preset or _usual_preset(loaded))
     sweep = sweep.override(dict(map(parse_change, changes or [])))
     if seeds is not None:
@@ -173,12 +181,14 @@ def reproduce(
     paper: Annotated[Path, typer.Option("--paper", help="folder of the generated parts of the paper")] = Path(
         "paper/generated"
     ),
+    data: Data = None,
     fresh: Annotated[bool, typer.Option("--fresh", help="remove all studies' results first")] = False,
 ) -> None:
     """Run, draw and judge every study in sweeps/, write the paper's numbers, and print the ledger.
 
     Example: theory-sim reproduce --preset smoke
     """
+    use_data(data)
     names = list(find_studies(Path("sweeps")))
     if not names:
         raise RequestError("there are no studies here: no .py files in the folder sweeps")
@@ -186,6 +196,9 @@ def reproduce(
     drawn: list[Path] = []
     for name in names:
         study = load_study(name)
+        if lacking := study.missing():
+            print(f"{name}: skipped, {lacking}")
+            continue
         if preset in study.sweep.presets:
             study = study._replace(sweep=study.sweep.with_preset(preset))
         elif study.sweep.presets:

@@ -1,7 +1,8 @@
 """A study in a file: its sweep, its claims, and the figure that draws it.
 
 A study file declares `SWEEP` and may declare `CLAIMS`; its figure, if it has one, is the function `draw` of
-the file of the same name in the folder `figures` beside the study's folder.
+the file of the same name in the folder `figures` beside the study's folder. One that needs data which nobody can
+ship declares `missing`, a function that returns None, or one line that says what it lacks and where to get it.
 """
 
 import importlib.util
@@ -29,6 +30,7 @@ class Study(NamedTuple):
     sweep: Sweep
     claims: Sequence[Claim]
     draw: Callable[[xr.Dataset], Figure] | None
+    missing: Callable[[], str | None] = lambda: None
 
 
 def find_studies(folder: Path) -> dict[str, Path]:
@@ -67,7 +69,8 @@ def load_study(word: str, folder: Path = Path("sweeps")) -> Study:
         if draw is None:
             raise RequestError(f"{drawing.name} in figures declares no function draw(data)")
     summary = (module.__doc__ or "").strip().partition("\n")[0]
-    return Study(path.stem, path, summary, sweep, claims, draw)
+    missing = getattr(module, "missing", lambda: None)
+    return Study(path.stem, path, summary, sweep, claims, draw, missing)
 
 
 @lru_cache(maxsize=64)

@@ -16,6 +16,8 @@ STUDIES = find_studies(Path(__file__).parents[2] / "sweeps")
 @pytest.fixture(scope="module", params=STUDIES)
 def smoke(request, tmp_path_factory):
     study = load_study(str(STUDIES[request.param]))
+    if lacking := study.missing():
+        pytest.skip(f"{study.name} {lacking}")
     shared = tmp_path_factory.getbasetemp()
     if "PYTEST_XDIST_WORKER" in os.environ:
         shared = shared.parent

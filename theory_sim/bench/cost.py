@@ -71,7 +71,7 @@ def print_costs(preset: str, *, as_json: bool = False, device: Device | None = N
         costs = [
             estimate(study.name, study.sweep.with_preset(preset), device)
             for study in studies
-            if preset in study.sweep.presets
+            if preset in study.sweep.presets and not study.missing()
         ]
     if as_json:
         print(json.dumps([cost._asdict() for cost in costs], indent=1))

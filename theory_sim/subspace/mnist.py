@@ -62,7 +62,7 @@ def missing_mnist() -> str | None:
     """Return None where THEORY_SIM_DATA names a folder, and else one line that says how to obtain the files."""
     if os.environ.get(VARIABLE):
         return None
-    return f"needs MNIST: download its four files from {MIRROR} into a folder and name it by --data or {VARIABLE}"
+    return f"needs MNIST: download its four files from {MIRROR} to a folder and name that by --data DIR or {VARIABLE}"
 
 
 def read_idx(path: Path, checksum: str | None = None) -> UInt8[np.ndarray, "..."]:
