@@ -16,7 +16,7 @@ def draw(data: xr.Dataset) -> Figure:
     fig, (decay, floor, steps) = figure(columns=2, panels=(1, 3))
     draw_decay(decay, data.sel(rank=4).isel(measurements=-1).sel(step=slice(1, None)))
     draw_floor(floor, data)
-    draw_steps(steps, data.sel(measurements=800))
+    draw_steps(steps, data)
     return fig
 
 
@@ -63,17 +63,18 @@ def draw_floor(axis, data):
 
 
 def draw_steps(axis, data):
-    panel_label(axis, "c", f"m = {int(data['measurements'])}")
+    panel_label(axis, "c", "steps to twice the floor")
     noise = data["noise_std"].to_numpy()
     noise = noise[noise > 0]
     steps = data["step"].to_numpy()
-    for color, rank in zip(COLORS, (3, 4), strict=False):
-        sizes = [float(data[name]) for name in ("measurements", "dim", "true_rank")]
-        floor = statistical_floor(noise, *sizes, rank)
-        errors = by_seed(data.sel(rank=rank, noise_std=noise), "error", "noise_std", "step")
+    counts = data["measurements"].to_numpy()
+    for color, (rank, count) in zip(COLORS, [(3, counts[-1]), *((4, c) for c in counts)], strict=False):
+        floor = statistical_floor(noise, float(count), float(data["dim"]), float(data["true_rank"]), rank)
+        cell = data.sel(rank=rank, noise_std=noise, measurements=count)
+        errors = by_seed(cell, "error", "noise_std", "step")
         reached = np.minimum(time_to(steps, errors / floor[:, None], 2.0), steps[-1])
-        interval(axis, noise, bootstrap(reached), color=color, label=f"k = {rank}")
+        interval(axis, noise, bootstrap(reached), color=color, label=f"k = {rank}, m = {count}")
     theory_line(axis, noise, reached.mean(axis=0)[0] * noise[0] / noise, r"$1/\sigma$")
     log_axes(axis)
-    axis.set(xlabel=r"noise $\sigma$", ylabel="steps to twice the floor")
-    axis.legend(loc="upper right")
+    axis.set(xlabel=r"noise $\sigma$", ylabel="step", ylim=(8, 2e3))
+    axis.legend(loc="upper right", fontsize=5.5)

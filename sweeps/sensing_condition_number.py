@@ -214,6 +214,10 @@ CLAIMS = [
             prediction=Equals(predicted_slope, tolerance=0.1),
             tolerance_reason="the exponent is that of the population's learning curve from a mean start, near"
             " 2 - 4/log(1/(alpha^2 eps)) = 1.90; measurements are said to change no exponent",
+            remark=""
+            if operator == POPULATION
+            else "A*A(M*) has other singular values than M*: the second is raised by about n ||M*||^2/(2 m sigma_2),"
+            " the more the smaller it is, so that ill-conditioned targets are learnt a little sooner (panel b)",
         )
         for words, operator in (("population", POPULATION), ("20nr measurements", GAUSSIAN))
     ],
@@ -230,6 +234,10 @@ CLAIMS = [
             prediction=Equals(0, tolerance=0.25),
             tolerance_reason="sigma_min comes nearer to the start and to the accuracy, which takes 4 log kappa_X off a"
             " log of 40 (exponent -0.1); waiting for the first direction may add as much, up to a factor 2 in all",
+            remark="faster, not slower: lambda = sigma_min^2 is smaller for ill-conditioned targets, and all directions"
+            " start to grow sooner"
+            if algorithm == "ScaledGD(lambda)"
+            else "",
         )
         for algorithm, label, source in (
             (

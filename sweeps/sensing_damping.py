@@ -273,6 +273,8 @@ CLAIMS = [
         control=RANKS | {"rank": 3},
         control_reason="with one excess column PrecGD is said to be unaffected still",
         prediction=AtLeast(0),
+        remark="up to rank 5 r* PrecGD slows, as the claim before says, but stays orders of magnitude below"
+        " ScaledGD(lambda), whose error a fixed damping holds",
     ),
     Claim(
         ids=("SE-3.4",),

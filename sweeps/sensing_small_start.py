@@ -206,6 +206,8 @@ def finite_claims(form: str, ids: tuple[str, ...], source: str, power: float, na
             control=here | {"rank": TRUE_RANK},
             control_reason="at exact rank there is no tail: the error reaches rounding from every scale",
             prediction=AtLeast(power),
+            remark="so few measurements have not the RIP that the bound asks for: measurements amplify the tail while"
+            " the signal is learnt; with five for each entry the bound holds (next claim, panel c)",
         ),
         Claim(
             ids=ids,

@@ -113,7 +113,8 @@ class Claim:
     `measure` takes the dataset at the cells `at` (as `Dataset.sel` takes them) and returns an `Estimate`; the
     control is `measure` at the cells `control`. `label` says where the predicted number comes from: `paper`,
     `derived` (then `derivation` gives it in two lines) or `unconfirmed`. `tolerance_reason` says why the
-    prediction is as wide as it is; it is written before measuring.
+    prediction is as wide as it is; it is written before measuring. `remark` says, after measuring, what is known of
+    why a claim does not agree.
 
     Raises RequestError when a part is missing.
     """
@@ -129,6 +130,7 @@ class Claim:
     at: Mapping[str, Any] = field(default_factory=dict)
     derivation: str = ""
     tolerance_reason: str = ""
+    remark: str = ""
 
     def __post_init__(self) -> None:
         ids = [self.ids] if isinstance(self.ids, str) else list(self.ids)
@@ -166,6 +168,7 @@ class Finding(NamedTuple):
     control_measured: float
     window: str
     doubts: tuple[str, ...]
+    remark: str
 
     @property
     def good(self) -> bool:
@@ -237,6 +240,7 @@ def _finding(claim: Claim, study: str, predicted: str, claimed: _Judged, control
         control_measured=control.worst[0],
         window=claimed.window,
         doubts=doubts,
+        remark=claim.remark,
     )
 
 

@@ -88,7 +88,7 @@ def ledger_markdown(findings: Sequence[Finding]) -> str:
     lines = [f"{ledger_summary(findings)}.", ""]
     open_ones = [f for f in findings if f.verdict != "agrees" or f.control != "rejected"]
     if open_ones:
-        lines += ["Those that do not agree, or not surely:", "", *_markdown_rows(open_ones), ""]
+        lines += ["Those that do not agree, or not surely:", "", *_markdown_rows(open_ones, remarks=True), ""]
     for study in dict.fromkeys(finding.study for finding in findings):
         mine = [finding for finding in findings if finding.study == study]
         lines += ["<details>", f"<summary><b>{study}</b>, {ledger_summary(mine)}</summary>", ""]
@@ -96,14 +96,15 @@ def ledger_markdown(findings: Sequence[Finding]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _markdown_rows(findings: Sequence[Finding]) -> list[str]:
-    rows = ["| claim | statement | source | predicted | measured [95% interval] | verdict | control |"]
-    rows.append("| --- | --- | --- | --- | --- | --- | --- |")
+def _markdown_rows(findings: Sequence[Finding], *, remarks: bool = False) -> list[str]:
+    headings = ["claim", "statement", "source", "predicted", "measured [95% interval]", "verdict", "control"]
+    headings += ["what is known of why"] if remarks else []
+    rows = ["| " + " | ".join(headings) + " |", "| " + " | ".join("---" for _ in headings) + " |"]
     for f in findings:
-        cells = (
+        cells = [
             ", ".join(f.ids), f.claim, f"{f.source} ({f.label})", f.predicted or "-", measured_words(f), f.verdict,
-            f"{f.control} ({number(f.control_measured)})",
-        )  # fmt: skip
+            f"{f.control} ({number(f.control_measured)})", *([f.remark or "-"] if remarks else []),
+        ]  # fmt: skip
         rows.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
     return rows
 
@@ -117,6 +118,7 @@ def explain(claim: Claim, finding: Finding | None) -> str:
         ("derivation", claim.derivation),
         ("tolerance", claim.tolerance_reason),
         ("control", claim.control_reason),
+        ("remark", claim.remark),
     ):
         # The first line stands beside its title, the others below it.
         wrapped = [part for line in text.split("\n") for part in textwrap.wrap(line, 96)]
