@@ -79,7 +79,9 @@ def draw_iterations(axis, data, operator):
     axis.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     axis.minorticks_off()
     axis.set(
-        xlabel=r"condition number $\kappa_X$ of the factor", ylabel="iterations to $10^{-4}$", ylim=(12, 1.5e4)
+        xlabel=r"condition number $\kappa_X$ of the factor",
+        ylabel="iterations to $10^{-4}$",
+        ylim=(12, 1.5e4),
     )
 
 
