@@ -90,8 +90,12 @@ def test_reproduce_leaves_results_figures_and_the_papers_numbers(command, tmp_pa
 
 def test_a_study_without_its_data_is_skipped_in_one_line_until_they_are_named(command, tmp_path, monkeypatch):
     monkeypatch.setenv("THEORY_SIM_DATA", "")
-    needy = "import os\n\n\ndef missing():\n    return None if os.environ['THEORY_SIM_DATA'] else 'needs data: get them'\n"
-    (tmp_path / "sweeps" / "needy.py").write_text(MINE.read_text() + needy)
+    lines = [
+        "import os",
+        "def missing():",
+        "    return None if os.environ['THEORY_SIM_DATA'] else 'needs data: get them'",
+    ]
+    (tmp_path / "sweeps" / "needy.py").write_text("\n".join([MINE.read_text(), *lines]))
     status, out, _ = command("reproduce", "--preset", "smoke")
     assert status == 0
     assert "needy: skipped, needs data: get them\n" in out

@@ -158,6 +158,22 @@ def test_bytes_are_grey_levels_between_nothing_and_one():
         np.testing.assert_allclose(value, run(as_floats, dim=5)[1][name], rtol=1e-12)
 
 
+def test_float32_may_be_asked_for_within_float64():
+    for structure in ("whole", "scaled_tensors"):
+        options = {**OPTIONS, "optimizer": optax.adam, "structure": structure}
+        single = subspace_training(Small(), data(), dtype="float32", **options)
+        problem = single.sample(jax.random.key(1), single.setting)
+        state = single.init(jax.random.key(0), problem, single.hyper)
+        after = jax.jit(single.step)(jax.random.key(2), problem, single.hyper, state)
+        floats = [
+            x.dtype for x in jax.tree.leaves((problem, state, after)) if jnp.issubdtype(x.dtype, jnp.floating)
+        ]
+        assert set(floats) == {np.dtype("float32")}
+        double = subspace_training(Small(), data(), **options)
+        ours, theirs = (run(s, dim=9, step_size=0.1)[1]["train_loss"] for s in (single, double))
+        np.testing.assert_allclose(ours, theirs, rtol=1e-4)
+
+
 def test_what_is_seen_is_the_network_with_rounded_coordinates():
     simulation = rounded_training(Small(), data(), **OPTIONS)
     problem, measured = run(simulation, dim=5, step_size=0.5, levels=4, largest=0.3)

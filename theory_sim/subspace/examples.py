@@ -20,9 +20,9 @@ class Examples(NamedTuple):
     y: Int[Array, " examples"]
 
 
-def features(x: Array) -> Float[Array, "..."]:
-    """Return features as floats; bytes are grey levels from 0 to 255, divided by 255."""
-    return x.astype(float) / 255 if x.dtype == jnp.uint8 else x
+def features(x: Array, floating: Any) -> Float[Array, "..."]:
+    """Return features of that floating type; bytes are grey levels from 0 to 255, divided by 255."""
+    return x.astype(floating) / 255 if x.dtype == jnp.uint8 else x.astype(floating)
 
 
 def cross_entropy(

@@ -77,6 +77,7 @@ def subspace_training(
     optimizer: Callable[[Any], optax.GradientTransformation] = optax.adam,
     batch_size: int = 128,
     evaluated: int | None = None,
+    dtype: Any = None,
 ) -> Simulation:
     """Train a classifier in a random subspace of dimension `dim` <= `max_dim`, or directly when `dim` is 0.
 
@@ -85,7 +86,8 @@ def subspace_training(
     by 255. `projection` is a name or a function `(key, ambient, dim) -> Projection`; `structure` is "whole" (one for
     all parameters), "tensors" (a block for each tensor, DID) or "scaled_tensors" (SAID: the first coordinates of
     `theta_d`, one for each tensor, scale its block by one plus their value, and count in `dim`). `optimizer` is any
-    optax constructor that takes the learning rate.
+    optax constructor that takes the learning rate. `dtype` is the floating type of weights, projection and data, the
+    default one unless given: networks need no float64.
 
     The loss is the mean cross-entropy; the `batch_size` examples of a step are drawn independently and uniformly
     from the step's key (with replacement: no epochs, and no permutation to sort at every step). Metrics:
@@ -125,19 +127,21 @@ def subspace_training(
     if structure != "whole":
         draw = tensorwise_projection(str(projection), sizes)
 
+    floating = jnp.zeros((), dtype or float).dtype
+
     def loss_of(parameters: Float[Array, " D"], batch: Examples) -> Float[Array, ""]:
         return jnp.mean(cross_entropy(logits_of(parameters, batch.x), batch.y))
 
     def logits_of(parameters: Float[Array, " D"], x: Array) -> Float[Array, "batch classes"]:
-        return jnp.asarray(model.apply({"params": _unflatten(shapes, parameters)}, features(x)))
+        return jnp.asarray(model.apply({"params": _unflatten(shapes, parameters)}, features(x, floating)))
 
     def sample(key: PRNGKeyArray, setting: SubspaceSetting) -> Projection:
-        return draw(key, ambient, max_dim - scales)
+        return _cast(draw(key, ambient, max_dim - scales), floating)
 
     def displaced(problem: Any, hyper: SubspaceHyper, state: SubspaceState) -> tuple[Any, Array, Array]:
         """Return the projection of this run's dimension, its image of theta_d, and the scales at all parameters."""
         restricted = problem.restricted(jnp.maximum(hyper.dim - scales, 0))
-        factors = 1 + problem.spread(state.moved[:scales]) if scales else jnp.ones(())
+        factors = 1 + problem.spread(state.moved[:scales]) if scales else jnp.ones((), floating)
         return restricted, restricted.apply(state.moved[scales:max_dim]), factors
 
     def parameters_of(hyper: SubspaceHyper, state: SubspaceState, image: Array, factors: Array) -> Array:
@@ -146,7 +150,7 @@ def subspace_training(
         return state.start + jnp.where(hyper.dim == 0, state.moved, factors * image)
 
     def init(key: PRNGKeyArray, problem: Projection, hyper: SubspaceHyper) -> SubspaceState:
-        start = _flatten(model.init(key, example)["params"])
+        start = _flatten(model.init(key, example)["params"]).astype(floating)
         moved = jnp.zeros_like(start)
         return SubspaceState(start, moved, _rule(optimizer, hyper).init(moved))
 
@@ -218,7 +222,11 @@ def _rule(
 
 
 def _flatten(parameters: PyTree) -> Float[Array, " D"]:
-    return jnp.concatenate([leaf.ravel() for leaf in jax.tree.leaves(parameters)]).astype(float)
+    return jnp.concatenate([leaf.ravel() for leaf in jax.tree.leaves(parameters)])
+
+
+def _cast(tree: Any, floating: Any) -> Any:
+    return jax.tree.map(lambda x: x.astype(floating) if jnp.issubdtype(x.dtype, jnp.floating) else x, tree)
 
 
 def _unflatten(shapes: PyTree, vector: Float[Array, " D"]) -> PyTree:
