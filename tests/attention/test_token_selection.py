@@ -215,7 +215,7 @@ def test_batches_of_runs_and_of_problems_equal_lone_runs():
         jax.random.split(jax.random.key(0), 2)
     )
     keys = jax.random.split(jax.random.key(1), 3)
-    hypers = Hyper(jnp.array([0.1, 0.2, 0.3]), jnp.array([0.0, 0.5, 1.0]), jnp.full(3, 9.0))
+    hypers = Hyper(jnp.array([0.1, 0.2, 0.3]), jnp.array([0.0, 0.5, 1.0]), jnp.full(3, 9.0), jnp.ones(3))
     batched = jax.jit(jax.vmap(jax.vmap(run, (0, None, 0)), (None, 0, None)))(keys, problems, hypers)
     lone = jax.jit(run)
     for p in range(2):
@@ -306,7 +306,7 @@ def test_a_query_of_zero_starts_a_key_and_query_with_its_own_step():
         ({"inputs": 0}, "inputs must be at least 1, got 0"),
         ({"tokens": 1}, "tokens must be at least 2, got 1"),
         ({"dim": 0}, "dim must be at least 1, got 0"),
-        ({"rule": "adam"}, "rule must be one of gradient, normalized, published, polyak, got 'adam'"),
+        ({"rule": "adam"}, "rule must be one of gradient, normalized, published, polyak, power, got 'adam'"),
         ({"loss": "hinge"}, "loss must be one of logistic, exponential, correlation, got 'hinge'"),
         ({"parameterization": "kq"}, "parameterization must be one of weights, key_query, got 'kq'"),
         ({"key_dim": 2}, "key_dim needs parameterization='key_query', got key_dim=2 without it"),

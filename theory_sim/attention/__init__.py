@@ -6,8 +6,11 @@ from theory_sim.attention.margin import (
     attention_margins,
     generalized_max_margin,
     max_margin,
+    max_margin_of_pairs,
     prompt_max_margin,
 )
+from theory_sim.attention.margin_instances import margin_instances
+from theory_sim.attention.margin_rates import feasibility_inputs, largest_rank, polar_dimension
 from theory_sim.attention.network import Weights, attention, heads, hinge, neurons, wrong
 from theory_sim.attention.patterns import (
     Sequences,
@@ -26,6 +29,7 @@ from theory_sim.attention.pruning import (
     two_groups,
 )
 from theory_sim.attention.rates import (
+    confusion_constant,
     key_angle,
     large_row_norm,
     mean_token_angle,
@@ -63,12 +67,14 @@ __all__ = [
     "attention",
     "attention_margins",
     "attention_weights",
+    "confusion_constant",
     "direction_error_curve",
     "draw_data",
     "draw_sequences",
     "effective_rank",
     "energy_outside",
     "equicorrelated",
+    "feasibility_inputs",
     "generalized_max_margin",
     "gradient_excess_loss",
     "gradient_norm_slope",
@@ -78,8 +84,11 @@ __all__ = [
     "key_angle",
     "large_row_norm",
     "largest_angle",
+    "largest_rank",
     "leading_directions",
+    "margin_instances",
     "max_margin",
+    "max_margin_of_pairs",
     "mean_token_angle",
     "mean_token_error",
     "neurons",
@@ -88,6 +97,7 @@ __all__ = [
     "orthonormal_rows",
     "outputs_without",
     "pattern_transformer",
+    "polar_dimension",
     "polyak_loss_rate",
     "polyak_norm",
     "prompt_max_margin",

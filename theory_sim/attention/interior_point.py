@@ -51,10 +51,11 @@ class Separation(NamedTuple):
     distance: Float[Array, ""]
 
 
-def separate(points: Float[Array, "points dim"]) -> Separation:
+def separate(points: Float[Array, "points dim"], tolerance: Float[Array, ""] | float = 0.0) -> Separation:
     """Return the separation of the points from the origin in the Euclidean norm, its own dual.
 
-    A quadratic program: `V` is the point of the convex hull that is closest to the origin, over its norm.
+    A quadratic program: `V` is the point of the convex hull that is closest to the origin, over its norm. It stops at
+    a relative gap of `tolerance`, or of a thousand times the machine precision if that is larger.
     """
     scale = largest(jnp.linalg.norm(points, axis=1))
     points = points / scale
@@ -93,7 +94,8 @@ def separate(points: Float[Array, "points dim"]) -> Separation:
         return jax.tree.map(lambda value, change: value + step * change, now, move)
 
     begin = _Point(start, middle, jnp.min(points @ middle) - 1)
-    best = narrow(advance, bounds, begin, tolerance=1e3 * float(jnp.finfo(points.dtype).eps))
+    stop = jnp.maximum(tolerance, 1e3 * jnp.finfo(points.dtype).eps)
+    best = narrow(advance, bounds, begin, tolerance=stop)
     margin, distance = bounds(best)
     direction = best.direction / above_zero(jnp.linalg.norm(best.direction))
     multipliers = best.multipliers / jnp.sum(best.multipliers)
@@ -120,7 +122,7 @@ def narrow(
     bounds: Callable[[Iterate], tuple[Array, Array]],
     start: Iterate,
     *,
-    tolerance: float,
+    tolerance: Float[Array, ""],
 ) -> Iterate:
     """Return the iterate whose bounds (margin, distance) are closest to each other.
 

@@ -3,7 +3,7 @@ r"""The max margin problems that attention converges to in direction, solved to 
     (Att-SVM)   min ||W||    s.t.   (x_i,opt - x_it)^T W z_i >= 1    for all t != opt_i, all i
 
 in the Frobenius norm for training of W, in the nuclear norm for `W = K Q^T` (arXiv:2308.16898; AT-A-M6). Everything is
-jitted and may be mapped: on a CPU `jax.lax.map(solve, instances, batch_size=25)` is faster than one wide `jax.vmap`.
+jitted and may be mapped: under `jax.vmap` on a CPU, a few instances at a time are solved (`batching`).
 
 >>> import jax
 >>> import jax.numpy as jnp
@@ -23,6 +23,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
+from theory_sim.attention.batching import in_pieces
 from theory_sim.attention.instances import check_queries, check_tokens, floats, places_of, selection
 from theory_sim.attention.interior_point import Separation, separate
 from theory_sim.attention.nuclear import separate_rank_one
@@ -31,6 +32,12 @@ from theory_sim.decompositions import covering_rows, leading_directions, span_ba
 NORMS = ("frobenius", "nuclear")
 RESOLUTION = 1e-5
 """The least singular value that counts towards a rank, in units of the nuclear norm of the weights."""
+
+
+WIDTH = 4
+"""How many instances are solved side by side on a CPU."""
+
+_separate, _separate_rank_one = in_pieces(separate, WIDTH), in_pieces(separate_rank_one, WIDTH)
 
 
 class MaxMargin(NamedTuple):
@@ -92,6 +99,29 @@ def max_margin(
     return _max_margin(tokens, queries, places_of(selected, tokens), norm=norm)
 
 
+def max_margin_of_pairs(
+    left: Float[Array, "points dim"],
+    right: Float[Array, "points dim"],
+    *,
+    norm: str = "frobenius",
+    tolerance: Float[Array, ""] | float = 0.0,
+) -> MaxMargin:
+    """Solve `min ||W||` subject to `left_k^T W right_k >= 1`, as `max_margin` does; the dual is `[points]`.
+
+    For constraints that are listed one by one: a repeated one changes nothing but how the multipliers are shared.
+    The solver stops at a relative gap of `tolerance`, or where it gains nothing more. Raises ValueError on an unknown
+    norm or shapes that do not fit.
+    """
+    if norm not in NORMS:
+        raise ValueError(f"norm must be one of {', '.join(NORMS)}, got {norm!r}")
+    left, right = floats(left=left, right=right)
+    if left.ndim != 2 or left.shape != right.shape or not left.size:
+        raise ValueError(
+            f"left and right must be of one shape [points, dim], got {left.shape} and {right.shape}"
+        )
+    return _max_margin_of_pairs(left, right, tolerance, norm=norm)
+
+
 def generalized_max_margin(
     tokens: Float[Array, "samples tokens dim"],
     queries: Float[Array, "samples dim"],
@@ -136,28 +166,39 @@ def attention_margins(
 
 @partial(jax.jit, static_argnames="norm")
 def _max_margin(tokens: Array, queries: Array, selected: Array, *, norm: str) -> MaxMargin:
-    samples, count, dim = tokens.shape
+    _, count, dim = tokens.shape
     others = _others(selected, count)
     left = _at(_differences(tokens, selected), others).reshape(-1, dim)
     right = jnp.repeat(queries, count - 1, axis=0)
+    found = _of_pairs(left, right, queries, 0.0, norm)
+    return found._replace(dual=_spread(found.dual, others, count))
+
+
+@partial(jax.jit, static_argnames="norm")
+def _max_margin_of_pairs(left: Array, right: Array, tolerance: Array, *, norm: str) -> MaxMargin:
+    return _of_pairs(left, right, right, tolerance, norm)
+
+
+def _of_pairs(left: Array, right: Array, queries: Array, tolerance: Array | float, norm: str) -> MaxMargin:
+    """Solve for the constraints `left_k^T W right_k >= 1`, the right sides being in the span of the queries."""
+    samples, dim = queries.shape
     if norm == "frobenius":
-        found = separate(_products(left, right))
+        found = _separate(_products(left, right), tolerance)
         direction = found.direction.reshape(dim, dim)
     else:
         # Optimal weights live on the spans of the differences and of the queries: the matrices shrink to those.
         rows = covering_rows(left) if len(left) < dim else jnp.eye(dim, dtype=left.dtype)
         columns = covering_rows(queries) if samples < dim else jnp.eye(dim, dtype=left.dtype)
-        found = separate_rank_one(left @ rows.T, right @ columns.T)
+        found = _separate_rank_one(left @ rows.T, right @ columns.T, tolerance)
         direction = rows.T @ found.direction @ columns
     margin = jnp.min(jnp.sum((left @ direction) * right, axis=1))
     scale = jnp.max(jnp.linalg.norm(left, axis=1) * jnp.linalg.norm(right, axis=1))
     weights, multipliers, gap, feasible = _certified(found, direction, margin, scale)
-    dual = _spread(multipliers, others, count)
     if norm == "frobenius":
-        return _with_ranks(weights, dual, gap, feasible, jnp.asarray(min(samples, dim)))
+        return _with_ranks(weights, multipliers, gap, feasible, jnp.asarray(min(samples, dim)))
     values, _ = leading_directions((left * multipliers[:, None]).T @ right)
     resolved = 1 - jnp.maximum(gap, 1e3 * jnp.finfo(gap.dtype).eps) / RESOLUTION
-    return _with_ranks(weights, dual, gap, feasible, jnp.sum(values >= resolved))
+    return _with_ranks(weights, multipliers, gap, feasible, jnp.sum(values >= resolved))
 
 
 @jax.jit
@@ -175,7 +216,7 @@ def _generalized_max_margin(tokens: Array, queries: Array, selected: Array) -> M
     points = jnp.where((jnp.linalg.norm(points, axis=1) > least)[:, None], points, 0.0)
     # A copy of a constraint in the place of an equality changes nothing; its multiplier goes to the original.
     first = jnp.argmax(left_out)
-    found = separate(jnp.where(left_out[:, None], points, points[first]))
+    found = _separate(jnp.where(left_out[:, None], points, points[first]))
     copies = jnp.sum(jnp.where(left_out, 0.0, found.multipliers))
     found = found._replace(multipliers=jnp.where(left_out, found.multipliers, 0.0).at[first].add(copies))
     margin = jnp.min(jnp.where(left_out, rows @ found.direction, jnp.inf))
@@ -192,7 +233,7 @@ def _prompt_max_margin(keys: Array, selected: Array) -> PromptMargin:
     _, count, dim = keys.shape
     others = _others(selected, count)
     points = _at(_differences(keys, selected), others).reshape(-1, dim)
-    found = separate(points)
+    found = _separate(points)
     margin, scale = jnp.min(points @ found.direction), jnp.max(jnp.linalg.norm(points, axis=1))
     prompt, multipliers, gap, feasible = _certified(found, found.direction, margin, scale)
     return PromptMargin(prompt, _spread(multipliers, others, count), gap, feasible)

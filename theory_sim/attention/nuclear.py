@@ -86,10 +86,15 @@ class _Move(NamedTuple):
 Solve = Callable[[Float[Array, " unknowns"]], tuple[Array, Array]]
 
 
-def separate_rank_one(left: Float[Array, "points rows"], right: Float[Array, "points columns"]) -> Separation:
+def separate_rank_one(
+    left: Float[Array, "points rows"],
+    right: Float[Array, "points columns"],
+    tolerance: Float[Array, ""] | float = 0.0,
+) -> Separation:
     """Return the separation of the matrices `left_k right_k^T` from the origin in the nuclear norm.
 
-    Where several directions are optimal, the one found is of the largest rank among them.
+    Where several directions are optimal, the one found is of the largest rank among them. The search stops at a
+    relative gap of `tolerance`, or of 1e5 times the machine precision if that is larger.
     """
     scale = largest(jnp.linalg.norm(left, axis=1) * jnp.linalg.norm(right, axis=1))
     left = left / scale
@@ -106,8 +111,8 @@ def separate_rank_one(left: Float[Array, "points rows"], right: Float[Array, "po
         margin = jnp.min(pairs.pair(now.moments)) / jnp.trace(now.moments)
         return jnp.maximum(margin, 0.0), now.radius / jnp.sum(now.multipliers)
 
-    tolerance = 1e5 * float(jnp.finfo(left.dtype).eps)
-    best = narrow(partial(_advance, pairs), bounds, begin, tolerance=tolerance)
+    stop = jnp.maximum(tolerance, 1e5 * jnp.finfo(left.dtype).eps)
+    best = narrow(partial(_advance, pairs), bounds, begin, tolerance=stop)
     multipliers = best.multipliers / jnp.sum(best.multipliers)
     values, _ = leading_directions((left * multipliers[:, None]).T @ right)
     direction = 2 * best.moments[:rows, rows:] / jnp.trace(best.moments)

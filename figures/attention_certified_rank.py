@@ -1,0 +1,89 @@
+"""Certified ranks of nuclear max margin weights, beside the counts of a solver that stops early, and published ones."""
+
+import numpy as np
+import xarray as xr
+from matplotlib.figure import Figure
+
+from theory_sim.attention import largest_rank
+from theory_sim.plotting import COLORS, figure, panel_label, theory_line
+
+READ_OFFS = {5: {20: 5.0}, 10: {10: 8.9}, 15: {15: 13.7, 20: 14.8}}
+"""Published counts, by sequences and dimensions (arXiv:2308.16898, Fig. 4)."""
+
+
+def draw(data: xr.Dataset) -> Figure:
+    data = data.squeeze(["points", "max_inputs", "max_tokens", "max_dim", "run_seed"], drop=True)
+    fig, axes = figure(columns=2, panels=(1, 3), height=2.5)
+    draw_dimensions(axes[0], data)
+    draw_bound(axes[1], data)
+    draw_tokens(axes[2], data)
+    return fig
+
+
+def means(data, name):
+    return data[name].where(data["feasible"] > 0).mean("problem_seed")
+
+
+def draw_dimensions(axis, data):
+    panel_label(axis, "a", "five tokens")
+    nuclear = data.sel(norm="nuclear", tokens=5)
+    dims = data["dim"].to_numpy()
+    for color, inputs in zip(COLORS, data["inputs"].to_numpy(), strict=False):
+        runs = nuclear.sel(inputs=inputs)
+        axis.plot(dims, means(runs, "rank").isel(stop_gap=-1), color=color, marker="o", label=f"n = {inputs}")
+        axis.plot(dims, means(runs, "counted").isel(stop_gap=0), color=color, linestyle=":", linewidth=1)
+        points = READ_OFFS.get(int(inputs), {})
+        axis.plot(list(points), list(points.values()), color=color, marker="x", linestyle="", markersize=5)
+        if "frobenius" in data["norm"]:
+            exact = means(data.sel(norm="frobenius", tokens=5, inputs=inputs), "rank").isel(stop_gap=-1)
+            axis.plot(dims, exact, color=color, alpha=0.5, linewidth=0.8)
+    axis.plot([], [], color="black", linestyle=":", label="above 1e-7, gap 1e-4")
+    axis.plot([], [], color="black", marker="x", linestyle="", markersize=5, label="published counts")
+    axis.plot([], [], color="black", alpha=0.5, linewidth=0.8, label="Frobenius norm")
+    axis.set(xlabel="dimension $d$", ylabel="rank", ylim=(0, 24), xlim=(0, None))
+    axis.legend(loc="upper left", ncols=2, columnspacing=0.8, handlelength=1.4, fontsize=5.8)
+
+
+def draw_bound(axis, data):
+    panel_label(axis, "b", "active constraints")
+    runs = data.sel(norm="nuclear").isel(stop_gap=-1)
+    for color, inputs in zip(COLORS, data["inputs"].to_numpy(), strict=False):
+        active, rank = (
+            runs[name].where(runs["feasible"] > 0).sel(inputs=inputs).to_numpy().ravel()
+            for name in ("active", "rank")
+        )
+        axis.plot(active, rank, ".", color=color, alpha=0.5, markersize=4)
+    most = np.nanmax(runs["active"].where(runs["feasible"] > 0).to_numpy())
+    line = np.arange(1, most + 1)
+    theory_line(
+        axis,
+        line,
+        largest_rank(line),
+        label="unique optimum:\n$r(r+1)/2\\leq$ active",
+        drawstyle="steps-post",
+    )
+    axis.set(xlabel="active constraints", ylabel="certified rank", ylim=(0, None))
+    axis.legend(loc="upper left")
+
+
+def draw_tokens(axis, data):
+    panel_label(axis, "c", "ranks in 15 dimensions")
+    runs = data.sel(norm="nuclear", dim=15 if 15 in data["dim"] else data["dim"][-1]).isel(stop_gap=-1)
+    labels, places = [], []
+    for inputs in data["inputs"].to_numpy():
+        for tokens in data["tokens"].to_numpy():
+            cell = runs.sel(inputs=inputs, tokens=tokens)
+            ranks = cell["rank"].where(cell["feasible"] > 0).dropna("problem_seed").to_numpy()
+            if len(ranks):
+                values, counts = np.unique(ranks, return_counts=True)
+                color = COLORS[list(data["inputs"].to_numpy()).index(inputs)]
+                place = len(places)
+                axis.scatter([place] * len(values), values, s=160 * counts / len(ranks), color=color)
+                bound = largest_rank(inputs * (tokens - 1))
+                theory_line(axis, [place - 0.4, place + 0.4], [bound, bound], linestyle="-")
+                places.append(place)
+                labels.append(f"{inputs}, {tokens}")
+    axis.plot([], [], color="black", label="$r(r+1)/2 \\leq n(T-1)$")
+    axis.set(xlabel="sequences $n$, tokens $T$", ylabel="certified rank", ylim=(0, 14))
+    axis.set_xticks(places, labels)
+    axis.legend(loc="upper left")
