@@ -9,6 +9,7 @@ import logging
 import os
 import sys
 import warnings
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -24,7 +25,7 @@ from theory_sim.engine.block import guard_cpu_backend, use_all_cores
 from theory_sim.engine.provenance import provenance
 from theory_sim.engine.results import export, open_results
 from theory_sim.errors import RequestError, unknown
-from theory_sim.pipeline import compute, draw, judge, print_ledger, tell
+from theory_sim.pipeline import compute, draw, judge, print_ledger, show_results, tell
 from theory_sim.study import Study, find_studies, load_study
 
 app = typer.Typer(
@@ -192,20 +193,22 @@ def reproduce(
     names = list(find_studies(Path("sweeps")))
     if not names:
         raise RequestError("there are no studies here: no .py files in the folder sweeps")
-    findings: list[Finding] = []
-    drawn: list[Path] = []
-    for name in names:
-        study = load_study(name)
-        if lacking := study.missing():
-            print(f"{name}: skipped, {lacking}")
-            continue
-        if preset in study.sweep.presets:
-            study = study._replace(sweep=study.sweep.with_preset(preset))
-        elif study.sweep.presets:
-            raise unknown(f"preset of {name}", preset, study.sweep.presets)
-        tell(compute(study, out, fresh=fresh), study)
-        drawn += draw(study, open_results(out / name), figures)
-        findings += judge(study, out)
+    # Drawing and judging need one core and no device: they go on while the next study is computed.
+    with ThreadPoolExecutor(max_workers=1) as aside:
+        shown: list[Future[tuple[list[Path], list[Finding]]]] = []
+        for name in names:
+            study = load_study(name)
+            if lacking := study.missing():
+                print(f"{name}: skipped, {lacking}")
+                continue
+            if preset in study.sweep.presets:
+                study = study._replace(sweep=study.sweep.with_preset(preset))
+            elif study.sweep.presets:
+                raise unknown(f"preset of {name}", preset, study.sweep.presets)
+            tell(compute(study, out, fresh=fresh), study)
+            shown.append(aside.submit(show_results, study, out, figures))
+        drawn = [path for each in shown for path in each.result()[0]]
+        findings = [finding for each in shown for finding in each.result()[1]]
     written = report.write_generated(findings, [path for path in drawn if path.suffix == ".pdf"], paper)
     print(f"{len(drawn)} figures in {figures}, {len(written)} files in {paper}\n")
     print_ledger(findings)

@@ -63,6 +63,11 @@ def draw(study: Study, data: xr.Dataset, folder: Path) -> list[Path]:
         raise RequestError(f"cannot write the figure to {folder}: {error.strerror or error}") from error
 
 
+def show_results(study: Study, out: Path, figures: Path) -> tuple[list[Path], list[Finding]]:
+    """Draw a study's results and judge its claims; return the files and the findings."""
+    return draw(study, open_results(out / study.name), figures), judge(study, out)
+
+
 def judge(study: Study, out: Path) -> list[Finding]:
     """Measure all claims of a study on its results."""
     data = open_results(out / study.name)
