@@ -70,3 +70,11 @@ def mean_token_error(relevant_fraction: ArrayLike, tokens: int, token_noise: flo
     low = np.floor(mean)
     errors = [scipy.special.ndtr(-k / (token_noise * np.sqrt(2 * tokens))) for k in (low, low + 1)]
     return (1 - (mean - low)) * errors[0] + (mean - low) * errors[1]
+
+
+def confusion_constant() -> float:
+    """Return `1 / (2 e)`, below which alpha_# / alpha_* is small enough for training to succeed (AT-B4, AT-B-T1).
+
+    arXiv:2302.06015, Theorem 1, for some constant below it: sufficient, not necessary.
+    """
+    return float(1 / (2 * np.e))
