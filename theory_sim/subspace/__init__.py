@@ -20,6 +20,7 @@ from theory_sim.subspace.projections import PROJECTIONS
 from theory_sim.subspace.rates import (
     compression,
     condition_ratio,
+    fastfood_loss_law,
     gram_moments,
     mlp_parameter_count,
     projection_bytes,
@@ -52,6 +53,7 @@ __all__ = [
     "dense_projection",
     "description_length",
     "digits",
+    "fastfood_loss_law",
     "fastfood_projection",
     "fine_tuning",
     "generalization_bound",

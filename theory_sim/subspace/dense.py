@@ -5,6 +5,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
+from theory_sim.draws import normal
 from theory_sim.subspace.linear_maps import Restricted, check_sizes
 
 
@@ -47,5 +48,5 @@ def dense_projection(key: PRNGKeyArray, ambient: int, dim: int) -> DenseProjecti
 
 def draw_dense(key: PRNGKeyArray, ambient: int, dim: int) -> DenseProjection:
     """Draw a dense projection of any sizes: one tensor of a network may have fewer than d entries."""
-    rows = jax.random.normal(key, (dim, ambient))
+    rows = normal(key, (dim, ambient))
     return DenseProjection(rows / jnp.linalg.norm(rows, axis=1, keepdims=True))

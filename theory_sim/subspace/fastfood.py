@@ -5,7 +5,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
-from theory_sim.subspace.linear_maps import Restricted, check_sizes, gram_by_columns
+from theory_sim.subspace.linear_maps import Restricted, check_sizes, gram_by_columns, random_order
 
 # A Hadamard matrix of 2^6 fills one cache level and still makes an efficient matrix product.
 _BLOCK_BITS = 6
@@ -72,15 +72,15 @@ def draw_fastfood(key: PRNGKeyArray, ambient: int, dim: int) -> FastfoodProjecti
     The authors' code of arXiv:2012.13255 truncates theta_d there (SU-A2-P2).
     """
     size = 1 << (max(ambient, dim) - 1).bit_length()
-    sign_key, permutation_key, gaussian_key = jax.random.split(key, 3)
-    permutation = jax.random.permutation(permutation_key, size).astype(jnp.int32)
+    order_key, gaussian_key = jax.random.split(key)
+    inverse, signs = random_order(order_key, size)
     gaussians = jax.random.normal(gaussian_key, (size,))
     return FastfoodProjection(
-        signs=jax.random.rademacher(sign_key, (dim,), gaussians.dtype),
-        permutation=permutation,
-        inverse=jnp.zeros_like(permutation)
-        .at[permutation]
+        signs=signs[:dim].astype(gaussians.dtype),
+        permutation=jnp.zeros_like(inverse)
+        .at[inverse]
         .set(jnp.arange(size, dtype=jnp.int32), unique_indices=True),
+        inverse=inverse,
         gaussians=gaussians,
         # sqrt(L sum G^2) sqrt(D/L) = sqrt(D sum G^2)
         scale=1 / jnp.sqrt(ambient * jnp.sum(gaussians**2)),

@@ -5,7 +5,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
-from theory_sim.subspace.linear_maps import check_sizes
+from theory_sim.subspace.linear_maps import check_sizes, random_order
 
 
 @flax.struct.dataclass
@@ -76,7 +76,5 @@ def one_hot_projection(
 
 def draw_one_hot(key: PRNGKeyArray, ambient: int, dim: int, *, signed: bool = False) -> OneHotProjection:
     """Draw a one-hot projection of any sizes: with more columns than rows, those that serve no row are zero."""
-    order_key, sign_key = jax.random.split(key)
-    order = jax.random.permutation(order_key, ambient).astype(jnp.int32)
-    signs = jax.random.rademacher(sign_key, (ambient,), jnp.int8) if signed else None
-    return OneHotProjection(order, signs, jnp.asarray(dim, jnp.int32), dim)
+    order, signs = random_order(key, ambient)
+    return OneHotProjection(order, signs if signed else None, jnp.asarray(dim, jnp.int32), dim)

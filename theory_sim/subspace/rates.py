@@ -5,8 +5,10 @@ Pure functions of numbers; nothing here is simulated.
 
 import math
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import NamedTuple
 
+import numpy as np
 import scipy.stats
 from scipy.stats._distn_infrastructure import rv_frozen
 
@@ -40,6 +42,37 @@ def reachable_loss_law(codimension: int, dim: int, *, positive: bool = False) ->
     if not positive:
         return scipy.stats.beta((codimension - dim) / 2, dim / 2)
     return scipy.stats.beta((codimension - dim) / 2, (dim - 1) / 2, scale=unaligned(codimension))
+
+
+@lru_cache
+def fastfood_loss_law(
+    ambient: int, codimension: int, dim: int, *, draws: int = 20_000
+) -> scipy.stats.rv_histogram:
+    """Return the law of `best loss / initial loss` for the published Fastfood on coordinates grouped at random.
+
+    Derived. `H G Pi H B` has no random signs on its left: the sum of all D entries of column j is
+    `sum_l (1^T H)_l g_l s_lj`, with signs s. Of the squares of `1^T H`, the share D/L lies on the constant mode l = 0
+    alone: up to signs, all columns share that part of their component along the all-ones direction. Orthogonal to
+    it many modes meet, and the group sums are Gaussian to leading order. So S P has the span of a k x d Gaussian
+    matrix whose first row is `sqrt(D/L) g (1 .. 1) + sqrt(1 - D/L) h`, the all-ones direction being the first; the
+    targets 1 .. k have the share `1 - unaligned(k)` there. It is sampled, to a Kolmogorov distance of 0.01; at d = 1 it
+    is Beta((k-1)/2, 1/2) exactly. Raises ValueError unless 1 <= dim < codimension.
+    """
+    if not 1 <= dim < codimension:
+        raise ValueError(f"dim must lie between 1 and codimension-1={codimension - 1}, got {dim}")
+    generator = np.random.default_rng(0)
+    sums = generator.normal(size=(draws, codimension, dim))
+    share = ambient / (1 << (ambient - 1).bit_length())
+    common = generator.normal(size=(draws, 1))
+    sums[:, 0] = math.sqrt(share) * common + math.sqrt(1 - share) * sums[:, 0]
+    target = np.zeros(codimension)
+    target[:2] = math.sqrt(1 - unaligned(codimension)), math.sqrt(unaligned(codimension))
+    basis = np.linalg.qr(sums)[0]
+    reached = np.einsum("nkd,k->nd", basis, target)
+    ratios = 1 - np.sum(reached**2, axis=1)
+    # Bins of equal mass, since the density is infinite at 1 for d = 1.
+    edges = np.unique(np.quantile(ratios, np.linspace(0, 1, 401)))
+    return scipy.stats.rv_histogram(np.histogram(ratios, bins=edges), density=False)
 
 
 def unaligned(codimension: int) -> float:

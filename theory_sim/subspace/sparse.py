@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
+from theory_sim.draws import uniform as uniform_draw
 from theory_sim.subspace.linear_maps import Restricted, check_sizes, gram_by_columns
 
 
@@ -85,15 +86,15 @@ def _draw_part(
 
     The gaps between the successes of independent trials are geometric, so that the work is that of the entries.
     """
-    gap_key, sign_key = jax.random.split(key)
     density, places = 1 / math.sqrt(size), (dim, column_entries(size))
-    uniform = jax.random.uniform(gap_key, places)
+    # One draw gives both: which half of [0, 1) it lies in, and where in that half.
+    doubled = 2 * uniform_draw(key, places)
+    signs, uniform = jnp.where(doubled < 1, -1.0, 1.0), doubled % 1
     if never_empty:
         # The first success given that there is one.
         uniform = uniform.at[:, 0].multiply(1 - (1 - density) ** size)
     gaps = 1 + jnp.floor(jnp.log1p(-uniform) / (math.log1p(-density) if density < 1 else -math.inf))
     rows = jnp.cumsum(gaps, axis=1) - 1
     present = rows < size
-    signs = jax.random.rademacher(sign_key, places, uniform.dtype)
     positions = jnp.where(present, rows, size - 1).astype(jnp.int32) + offset
     return positions, jnp.where(present, signs / math.sqrt(density), 0)
