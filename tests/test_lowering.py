@@ -6,7 +6,7 @@ import pytest
 from jax import export
 
 from theory_sim import rollout
-from theory_sim.attention import margin_instances, pattern_transformer, token_selection
+from theory_sim.attention import margin_instances, pattern_transformer, selection_outcome, token_selection
 from theory_sim.engine.compile import numbers, split_arrays
 from theory_sim.sensing import (
     asymmetric_gd,
@@ -50,6 +50,9 @@ SIMULATIONS = {
     "token_selection": lambda: token_selection(inputs=2, tokens=3, dim=4, rule="polyak", nuclear=True),
     "token_selection, key and query": lambda: token_selection(
         inputs=2, tokens=3, dim=4, key_dim=2, parameterization="key_query", self_attention=True
+    ),
+    "selection_outcome": lambda: selection_outcome(
+        inputs=2, tokens=3, max_dim=4, parameterization="key_query"
     ),
     "margin_instances": lambda: margin_instances(
         points=6, max_inputs=3, max_tokens=3, max_dim=4, norm="nuclear"

@@ -36,6 +36,7 @@ from theory_sim.attention.rates import (
     mean_token_error,
     update_rank,
 )
+from theory_sim.attention.selection_outcome import selection_outcome
 from theory_sim.attention.selection_rates import (
     direction_error_curve,
     gradient_excess_loss,
@@ -107,6 +108,7 @@ __all__ = [
     "ranks",
     "removals",
     "removed_counts",
+    "selection_outcome",
     "stall_norm",
     "token_selection",
     "two_groups",

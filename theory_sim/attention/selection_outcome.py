@@ -1,0 +1,167 @@
+r"""Where token selection ends, for many random problems: no trajectory is kept, only which tokens were selected.
+
+The protocol of arXiv:2308.16898 (AT-A-S1): tokens, queries and head on the unit sphere, sequences whose best token
+scores `least_gap` above the others, every trained matrix with entries uniform in `[-1/sqrt d, 1/sqrt d]` at the start.
+
+>>> import jax
+>>> from theory_sim.simulation import trajectory
+>>> jax.config.update("jax_enable_x64", True)
+>>> simulation = selection_outcome(inputs=2, tokens=3, max_dim=6)
+>>> problem = simulation.sample(jax.random.key(0), simulation.setting)
+>>> found = trajectory(simulation, [500])(jax.random.key(1), problem, simulation.hyper)
+>>> float(found["global"]), float(found["local"])
+(1.0, 1.0)
+"""
+
+from functools import partial
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int, PRNGKeyArray
+
+from theory_sim.attention.margin import attention_margins, max_margin
+from theory_sim.attention.selection_direction import SLACK
+from theory_sim.attention.selection_gradient import Problem, log_attention, log_unselected, token_scores
+from theory_sim.attention.token_selection import (
+    PARAMETERIZATIONS,
+    Direct,
+    Hyper,
+    KeyQuery,
+    State,
+    attention_weights,
+    token_selection,
+)
+from theory_sim.simulation import Metrics, Simulation, Variable
+
+MOST_ROUNDS = 1000
+"""How often sequences may be drawn anew before one with a smaller gap is taken."""
+ALMOST_ACTIVE = 1.1
+"""The mean margin below which all tokens are taken for support tokens (AT-A-S4)."""
+
+
+class Setting(NamedTuple):
+    """The dimension, and how far the best token of each sequence scores above the others at least."""
+
+    dim: int = 5
+    least_gap: float = 0.1
+
+
+class Drawn(NamedTuple):
+    """A problem whose coordinates beyond `dim` are zero, and the share of the sequences drawn that were taken."""
+
+    problem: Problem
+    dim: Int[Array, ""]
+    taken: Float[Array, ""]
+
+
+def selection_outcome(
+    *, inputs: int, tokens: int, max_dim: int, parameterization: str = "weights"
+) -> Simulation:
+    """Return the training of `W`, or of `K` and `Q` with d columns, by normalised steps in the log domain.
+
+    The dimension d is a problem axis, up to `max_dim`, with all coordinates beyond it zero.
+
+    Conclusions, as 0 or 1: `global`, whether the most attended tokens at the end are those of the best scores;
+    `feasible`, whether they can be separated; `local`, whether they are locally optimal (AT-A-T9), the support tokens
+    being those of the solution in the Frobenius norm for `W`, in the nuclear norm for `K Q^T`; `saturated`, whether all
+    other tokens have less than 1e-3 of the attention; `all_active`, whether the margins of the solution for the optimal
+    tokens have a mean below 1.1 (the published count of B.1). And `taken`, the share of sequences that had the gap.
+
+    Raises ValueError as `token_selection` does.
+    """
+    plain = token_selection(
+        inputs=inputs,
+        tokens=tokens,
+        dim=max_dim,
+        parameterization=parameterization,
+        rule="normalized",
+    )
+    factors = parameterization == PARAMETERIZATIONS[1]
+    return Simulation(
+        sample=partial(_sample, inputs=inputs, tokens=tokens, max_dim=max_dim),
+        init=partial(_init, max_dim=max_dim, factors=factors),
+        step=lambda key, drawn, hyper, state: plain.step(key, drawn.problem, hyper, state),
+        observe=lambda drawn, hyper, state: {},
+        setting=Setting(min(5, max_dim)),
+        hyper=Hyper(step_size=0.4, init_scale=1.0),
+        conclude=partial(_conclude, norm="nuclear" if factors else "frobenius"),
+        variables={
+            "global": Variable("whether the selected tokens are the optimal ones"),
+            "local": Variable("whether the selected tokens are locally optimal"),
+            "feasible": Variable("whether the selected tokens can be separated"),
+            "saturated": Variable("whether one token of each sequence has all attention"),
+            "all_active": Variable("whether all tokens are support tokens of the optimal ones"),
+            "taken": Variable("share of the drawn sequences with the least gap of scores"),
+        },
+        limits={
+            "dim": (1, max_dim),
+            "least_gap": (0.0, 0.5),
+            "step_size": plain.limits["step_size"],
+            "init_scale": plain.limits["init_scale"],
+        },
+    )
+
+
+def _sample(key: PRNGKeyArray, setting: Setting, *, inputs: int, tokens: int, max_dim: int) -> Drawn:
+    def unit(key: PRNGKeyArray, *shape: int) -> Array:
+        # The padded axis first: more coordinates keep the draws of fewer.
+        drawn = jax.lax.optimization_barrier(jax.random.normal(key, (max_dim, *shape)))
+        drawn = jnp.where(jnp.arange(max_dim).reshape(-1, *[1] * len(shape)) < setting.dim, drawn, 0.0)
+        return jnp.moveaxis(drawn / jnp.linalg.norm(drawn, axis=0, keepdims=True), 0, -1)
+
+    fixed, stream = jax.random.split(key)
+    head, queries = unit(jax.random.fold_in(fixed, 0)), unit(jax.random.fold_in(fixed, 1), inputs)
+    labels = jnp.where(jax.random.bernoulli(jax.random.fold_in(fixed, 2), shape=(inputs,)), 1.0, -1.0)
+    labels = labels.astype(head.dtype)
+
+    def draw(state: tuple[Array, Array, Array, Array]) -> tuple[Array, Array, Array, Array]:
+        places, done, rounds, draws = state
+        drawn = unit(jax.random.fold_in(stream, rounds), inputs, tokens)
+        scores = jnp.sort(labels[:, None] * (drawn @ head), axis=1)
+        wide = scores[:, -1] - scores[:, -2] >= setting.least_gap
+        places = jnp.where(done[:, None, None], places, drawn)
+        return places, done | wide, rounds + 1, draws + jnp.sum(~done)
+
+    start = (
+        jnp.zeros((inputs, tokens, max_dim), head.dtype),
+        jnp.zeros(inputs, bool),
+        jnp.asarray(0),
+        jnp.asarray(0),
+    )
+    unfinished = lambda state: ~jnp.all(state[1]) & (state[2] < MOST_ROUNDS)  # noqa: E731
+    places, done, _, draws = jax.lax.while_loop(unfinished, draw, start)
+    taken = (jnp.sum(done) / draws).astype(head.dtype)
+    return Drawn(Problem(places, queries, labels, head), jnp.asarray(setting.dim), taken)
+
+
+def _init(key: PRNGKeyArray, drawn: Drawn, hyper: Hyper, *, max_dim: int, factors: bool) -> State:
+    kept = jnp.arange(max_dim) < drawn.dim
+    bound = hyper.init_scale / jnp.sqrt(drawn.dim.astype(drawn.taken.dtype))
+    uniform = jax.random.uniform(key, (max_dim, max_dim, 2), drawn.taken.dtype, -1.0, 1.0)
+    first, second = jnp.moveaxis(jnp.where((kept[:, None] & kept)[..., None], bound * uniform, 0.0), 2, 0)
+    return KeyQuery(first, second) if factors else Direct(first)
+
+
+def _conclude(drawn: Drawn, hyper: Hyper, records: Metrics, state: State, *, norm: str) -> Metrics:
+    problem, weights = drawn.problem, attention_weights(state)
+    scores = token_scores(problem)
+    best, selected = jnp.argmax(scores, axis=1), jnp.argmax(log_attention(problem, weights), axis=1)
+
+    def solved(chosen: Int[Array, " inputs"]) -> tuple[Array, Array]:
+        found = max_margin(problem.tokens, problem.queries, chosen, norm=norm)
+        return attention_margins(found.weights, problem.tokens, problem.queries, chosen), found.feasible
+
+    margins, feasible = jax.vmap(solved)(jnp.stack([selected, best]))
+    others = jnp.arange(scores.shape[1]) != selected[:, None]
+    support = others & (margins[0] < 1 + SLACK)
+    lower = scores < jnp.take_along_axis(scores, selected[:, None], axis=1)
+    mean = jnp.sum(margins[1]) / (others.shape[0] * (others.shape[1] - 1))
+    found = {
+        "global": jnp.all(selected == best),
+        "local": feasible[0] & jnp.all(~support | lower),
+        "feasible": feasible[0],
+        "saturated": log_unselected(problem, weights) < jnp.log(1e-3),
+        "all_active": feasible[1] & (mean < ALMOST_ACTIVE),
+    }
+    return {name: value.astype(weights.dtype) for name, value in found.items()} | {"taken": drawn.taken}
