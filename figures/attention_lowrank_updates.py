@@ -1,13 +1,21 @@
-"""Low-rank updates and sparse neurons of the one-layer transformer: spectra, angles, row norms, pruning."""
+"""Low-rank updates of the one-layer transformer: spectra, directions, where the regime ends, and late training."""
 
 import numpy as np
 import xarray as xr
+from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 
 from theory_sim.attention import key_angle, mean_token_angle
 from theory_sim.plotting import COLORS, band, figure, label_line, log_axes, panel_label, theory_line
 
-BASE = {"width": 64, "patterns": 16, "relevant_fraction": 0.4, "label_noise": 0.0, "output_scale": 0.01}
+BASE = {
+    "patterns": 16,
+    "relevant_fraction": 0.4,
+    "token_noise": 0.1,
+    "label_noise": 0.0,
+    "query_key_scale": 0.3,
+}
+SHADES = LinearSegmentedColormap.from_list("share", ["white", COLORS[4], COLORS[1]])
 MATRICES = {"query": "W_Q", "key": "W_K", "value": "W_V", "output": "W_O"}
 
 
@@ -19,10 +27,9 @@ def runs(values: xr.DataArray, *dims: str) -> np.ndarray:
 
 def draw(data: xr.Dataset) -> Figure:
     """Four panels at the base cell: what the updates span, and what becomes of the neurons."""
-    data = data.isel(max_width=0)
+    data = data.isel(max_width=0) if "max_width" in data.dims else data
     base, random = data.sel(**BASE), data.sel(**{**BASE, "label_noise": 1.0})
-    large = data.sel(**{**BASE, "output_scale": float(data.output_scale.max())})
-    fig, ((spectrum, angle), (norms, pruned)) = figure(panels=(2, 2))
+    fig, ((spectrum, angle), (regime, late)) = figure(panels=(2, 2))
 
     for color, (name, symbol) in zip(COLORS, MATRICES.items(), strict=False):
         for cells, style in ((base, "-"), (random, ":")):
@@ -50,19 +57,33 @@ def draw(data: xr.Dataset) -> Figure:
     angle.legend(ncols=2)
     panel_label(angle, "b", "leading plane of the updates")
 
-    for cells, label in ((base, "small start"), (large, "large start"), (random, "random labels")):
-        band(norms, data["quantile"], runs(cells.row_norm, "quantile"), label=label)
-    log_axes(norms, "y")
-    norms.set(xlabel="quantile", ylabel="norm of a row of $W_O$")
-    norms.legend(loc="center right")
-    panel_label(norms, "c", "neurons in order")
-
-    for order in data.order.to_numpy():
-        loss = runs(base.pruned_loss.sel(order=order), "fraction")
-        band(pruned, data.fraction, loss, label=str(order).replace("_", " "))
-    pruned.axvline(float(base.small_fraction.mean()), color="0.6", linewidth=0.8, zorder=0)
-    label_line(pruned, "small group", float(base.small_fraction.mean()), 0.95, color="0.4")
-    pruned.set(xlabel="fraction of neurons pruned", ylabel="test loss")
-    pruned.legend()
-    panel_label(pruned, "d", "pruning")
+    draw_regime(regime, data.sel(patterns=16, relevant_fraction=0.4, label_noise=0.0).isel(step=-1))
+    for color, (name, symbol) in zip(COLORS, MATRICES.items(), strict=False):
+        later = base.isel(step=slice(1, None))
+        energy = runs(later.outside_energy.sel(matrix=name), "step")
+        band(late, later.step, energy, color=color, label=f"${symbol}$")
+    band(late, later.step, runs(later.test_loss, "step"), color=COLORS[6], linestyle=":", label="test loss")
+    log_axes(late, "y")
+    late.set(xlabel="step", ylabel="energy outside two directions", ylim=(1e-8, 2))
+    late.legend(ncols=2, loc="lower left")
+    panel_label(late, "d", "what is outside, as the loss falls")
     return fig
+
+
+def draw_regime(axis, data: xr.Dataset) -> None:
+    """Draw the energy of dW_Q outside two directions, and the line at which the effective rank leaves 2."""
+    share = data.outside_energy.sel(matrix="query").mean(("problem_seed", "run_seed"))
+    share = share.transpose("query_key_scale", "token_noise").to_numpy()
+    noise, scale = data.token_noise.to_numpy(), data.query_key_scale.to_numpy()
+    columns, rows = np.arange(len(noise)), np.arange(len(scale))
+    mesh = axis.pcolormesh(columns, rows, share, cmap=SHADES, vmin=0, vmax=0.5, shading="nearest")
+    for (row, column), value in np.ndenumerate(share):
+        text = f"{value:.2f}" if value >= 0.01 else f"{value:.3f}"
+        axis.text(column, row, text, ha="center", va="center", fontsize=6)
+    if min(share.shape) > 1:
+        axis.contour(columns, rows, share, levels=[0.05], colors="black", linewidths=1)
+    axis.set_xticks(columns, [f"{x:g}" for x in noise])
+    axis.set_yticks(rows, [f"{x:g}" for x in scale])
+    axis.set(xlabel="token noise", ylabel=r"$W_Q(0) = W_K(0) = \delta I$, $\delta$")
+    axis.figure.colorbar(mesh, ax=axis, label="energy outside")
+    panel_label(axis, "c", r"$\Delta W_Q$; line: effective rank leaves 2")

@@ -83,15 +83,16 @@ def test_energy_is_counted_squared_and_nothing_moved_is_rank_zero():
     assert float(energy_outside(jnp.zeros(3), 2)) == 0
 
 
-@given(st.sampled_from([4, 8, 20]), st.floats(0.2, 0.7), st.floats(0.0, 0.15))
-def test_predicted_angles_are_those_of_the_expected_gradients(patterns, relevant, confusion):
-    mean = np.full((2, patterns), (1 - relevant - confusion) / (patterns - 2))
-    mean[0, :2], mean[1, :2] = (relevant, confusion), (confusion, relevant)
-    plane = np.eye(patterns)[:2]
-    assert mean_token_angle(patterns, relevant, confusion) == pytest.approx(degrees(mean, plane), abs=1e-5)
-    covariances = [np.diag(token) - np.outer(token, token) for token in mean]
-    right = np.stack([covariances[0][:, 0], covariances[1][:, 1]])
-    assert key_angle(patterns) == pytest.approx(degrees(right, plane), abs=1e-5)
+@given(st.sampled_from([7, 20]), st.floats(0.2, 0.7), st.floats(0.0, 0.15), st.sampled_from([2, 3, 6]))
+def test_predicted_angles_are_those_of_the_expected_gradients(patterns, relevant, confusion, classes):
+    mean = np.full((classes, patterns), (1 - relevant - confusion) / (patterns - classes))
+    mean[:, :classes] = confusion / (classes - 1)
+    np.fill_diagonal(mean, relevant)
+    plane = np.eye(patterns)[:classes]
+    predicted = mean_token_angle(patterns, relevant, confusion, classes)
+    assert predicted == pytest.approx(degrees(mean, plane), abs=1e-5)
+    right = np.stack([(np.diag(token) - np.outer(token, token))[k] for k, token in enumerate(mean)])
+    assert key_angle(patterns, classes) == pytest.approx(degrees(right, plane), abs=1e-5)
 
 
 def test_angle_vanishes_without_irrelevant_tokens_and_with_many_patterns():

@@ -25,29 +25,32 @@ def update_rank(discriminative_patterns: int = 2) -> int:
 
 
 def mean_token_angle(
-    patterns: ArrayLike, relevant_fraction: ArrayLike, confusion_fraction: ArrayLike
+    patterns: ArrayLike, relevant_fraction: ArrayLike, confusion_fraction: ArrayLike, classes: ArrayLike = 2
 ) -> Curve:
-    """Return the largest angle, in degrees, of span(zbar_1, zbar_2) to span(mu_1, mu_2): dW_Q, dW_V, dW_O (AT-C2).
+    """Return the largest angle, in degrees, of span(zbar_c) to span(mu_1 .. mu_K): dW_Q, dW_V, dW_O (AT-C2, AT-C3).
 
-    Derived: the right factors of the gradients by W_Q, W_V and W_O are mean tokens. The difference of the labels'
-    mean tokens lies in span(mu_1, mu_2), their sum is `(alpha_* + alpha_#)(mu_1 + mu_2) + 2 beta sum_j mu_j`:
-    tan = `sqrt(2) (1 - alpha_* - alpha_#) / ((alpha_* + alpha_#) sqrt(M - 2))`. It vanishes with many patterns or
-    without irrelevant tokens, not with the noise.
+    Derived: the right factors of the gradients by W_Q, W_V and W_O are mean tokens. Differences of the classes' mean
+    tokens lie in span(mu_1 .. mu_K), their sum is `(alpha_* + alpha_#) sum_c mu_c + K beta sum_j mu_j`, with
+    `beta = (1 - alpha_* - alpha_#) / (M - K)`: tan = `(1 - alpha_* - alpha_#) / (alpha_* + alpha_#) sqrt(K / (M - K))`.
+    It vanishes with many patterns or without irrelevant tokens, not with the noise.
     """
     told = np.asarray(relevant_fraction, float) + np.asarray(confusion_fraction, float)
-    spread = np.sqrt(2 / (np.asarray(patterns, float) - 2))
-    return np.degrees(np.arctan(spread * np.maximum(1 - told, 0) / told))
+    return np.degrees(np.arctan(_spread(patterns, classes) * np.maximum(1 - told, 0) / told))
 
 
-def key_angle(patterns: ArrayLike) -> Curve:
-    """Return the largest angle, in degrees, of the leading directions of dW_K to span(mu_1, mu_2) (AT-C2).
+def key_angle(patterns: ArrayLike, classes: ArrayLike = 2) -> Curve:
+    """Return the largest angle, in degrees, of the leading directions of dW_K to span(mu_1 .. mu_K) (AT-C2, AT-C3).
 
     Derived: the right factor is the covariance of a sequence's tokens times the direction that the output rewards;
-    for that direction mu_1, `alpha_* (mu_1 - zbar_1)`. Summed over labels this is
-    `alpha_* ((1 - alpha_* - alpha_#)(mu_1 + mu_2) - 2 beta sum_j mu_j)`: tan = `sqrt(2 / (M - 2))`, whatever the
+    for that direction mu_c, `alpha_* (mu_c - zbar_c)`. Summed over classes this is
+    `alpha_* ((1 - alpha_* - alpha_#) sum_c mu_c - K beta sum_j mu_j)`: tan = `sqrt(K / (M - K))`, whatever the
     fractions, as long as there are irrelevant tokens.
     """
-    return np.degrees(np.arctan(np.sqrt(2 / (np.asarray(patterns, float) - 2))))
+    return np.degrees(np.arctan(_spread(patterns, classes)))
+
+
+def _spread(patterns: ArrayLike, classes: ArrayLike) -> Curve:
+    return np.sqrt(np.asarray(classes, float) / (np.asarray(patterns, float) - classes))
 
 
 def large_row_norm(width: ArrayLike, reference_width: float, reference_norm: float) -> Curve:
