@@ -34,6 +34,7 @@ from theory_sim.attention.rates import (
     large_row_norm,
     mean_token_angle,
     mean_token_error,
+    sufficient_width,
     update_rank,
 )
 from theory_sim.attention.selection_outcome import selection_outcome
@@ -110,6 +111,7 @@ __all__ = [
     "removed_counts",
     "selection_outcome",
     "stall_norm",
+    "sufficient_width",
     "token_selection",
     "two_groups",
     "update_rank",

@@ -81,3 +81,8 @@ def confusion_constant() -> float:
     arXiv:2302.06015, Theorem 1, for some constant below it: sufficient, not necessary.
     """
     return float(1 / (2 * np.e))
+
+
+def sufficient_width(patterns: ArrayLike, samples: int) -> Curve:
+    """Return `M^2 log N`, the width that is enough up to a constant (AT-B6; arXiv:2302.06015, Theorem 1)."""
+    return np.asarray(patterns, float) ** 2 * np.log(samples)
