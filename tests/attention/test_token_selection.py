@@ -215,7 +215,9 @@ def test_batches_of_runs_and_of_problems_equal_lone_runs():
         jax.random.split(jax.random.key(0), 2)
     )
     keys = jax.random.split(jax.random.key(1), 3)
-    hypers = Hyper(jnp.array([0.1, 0.2, 0.3]), jnp.array([0.0, 0.5, 1.0]), jnp.full(3, 9.0), jnp.ones(3))
+    hypers = Hyper(
+        jnp.array([0.1, 0.2, 0.3]), jnp.array([0.0, 0.5, 1.0]), jnp.full(3, 9.0), jnp.ones(3), jnp.full(3, 6)
+    )
     batched = jax.jit(jax.vmap(jax.vmap(run, (0, None, 0)), (None, 0, None)))(keys, problems, hypers)
     lone = jax.jit(run)
     for p in range(2):
@@ -287,6 +289,20 @@ def test_tokens_that_cannot_be_separated_are_told():
     assert float(found["feasible"]) == float(found["margin_norm"]) == float(found["support_share"]) == 0
     np.testing.assert_allclose(found["direction_error"], 1)
     assert all(np.isfinite(value).all() for value in found.values())
+
+
+def test_masked_columns_are_a_narrower_key_and_query():
+    wide, narrow = (token_selection(**SMALL, parameterization="key_query", key_dim=size) for size in (4, 2))
+    problem = draw(0)
+    run = [
+        rollout(simulation._replace(conclude=None), [60])(
+            jax.random.key(1), problem, simulation.hyper._replace(columns=2)
+        )
+        for simulation in (wide, narrow)
+    ]
+    for found, expected in zip(*(result.state for result in run), strict=True):
+        assert np.all(found[:, 2:] == 0)
+        np.testing.assert_allclose(found[:, :2], expected, atol=1e-12)
 
 
 def test_a_query_of_zero_starts_a_key_and_query_with_its_own_step():

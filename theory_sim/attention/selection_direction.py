@@ -15,11 +15,13 @@ from jaxtyping import Array, Bool, Float, Int
 
 from theory_sim.attention.margin import MaxMargin, attention_margins, max_margin
 from theory_sim.attention.selection_gradient import Problem, falling_slope, token_scores
-from theory_sim.decompositions import solve_spd
+from theory_sim.decompositions import leading_directions, solve_spd
 from theory_sim.simulation import Metrics
 
 SLACK = 1e-5
 """A token is a support token if its margin is 1 up to this."""
+VISIBLE = 1e-2
+"""The share of the largest singular value above which others count towards the effective rank (AT-A-P5)."""
 
 
 def compare(
@@ -33,7 +35,8 @@ def compare(
     """Compare weights at several steps with the max margin solution for the selected tokens.
 
     With the step as their first dimension: `direction_error = | W/|W| - W^mm/|W^mm| |_F`, which is 1 where the tokens
-    cannot be separated or the weights are zero; with `nuclear`, `nuclear_error`, the same for the nuclear norm;
+    cannot be separated or the weights are zero; with `nuclear`, `nuclear_error`, the same for the nuclear norm (and
+    once, `nuclear_rank`, the rank of its solution, and `effective_rank`, that of the last weights up to 1%);
     `residual`, the norm of the part of `W` across `W^mm` in the span of the support tokens.
 
     Once: `residual_limit`, what the residual tends to (0 unless locally optimal); `margin_norm = ||W^mm||_F`;
@@ -64,8 +67,11 @@ def compare(
         **{name: value.astype(weights.dtype) for name, value in chances.items()},
     }
     if nuclear:
-        least = max_margin(tokens, queries, selected, norm="nuclear").weights
-        found["nuclear_error"] = distance(weights, least)
+        least = max_margin(tokens, queries, selected, norm="nuclear")
+        values, _ = leading_directions(weights[-1])
+        found["nuclear_error"] = distance(weights, least.weights)
+        found["nuclear_rank"] = least.rank
+        found["effective_rank"] = jnp.sum(values > VISIBLE * values[0])
     return found
 
 

@@ -56,13 +56,14 @@ class Hyper(NamedTuple):
 
     `W(0)` has independent entries N(0, init_scale^2 / d); with a key and a query, `K(0)` has entries N(0,
     init_scale^2), and `Q(0)` is zero. No step of Polyak's rule, or of a power above 1, is longer than `longest_step`.
-    `power` belongs to the rule of that name.
+    `power` belongs to the rule of that name, and key and query have `columns` columns that are not zero.
     """
 
     step_size: float = 0.1
     init_scale: float = 0.0
     longest_step: float = 10.0
     power: float = 1.0
+    columns: int = 1
 
 
 class Direct(NamedTuple):
@@ -141,7 +142,7 @@ def token_selection(
         step=partial(_step, rule=rule, loss=loss),
         observe=partial(_observe, loss=loss),
         setting=Setting(),
-        hyper=Hyper(init_scale=0.0 if factors is None else 0.1),
+        hyper=Hyper(init_scale=0.0 if factors is None else 0.1, columns=factors or dim),
         conclude=partial(_conclude, loss=loss, nuclear=nuclear),
         variables=_variables(nuclear),
         limits={
@@ -150,6 +151,7 @@ def token_selection(
             "init_scale": (0.0, INFINITY),
             "longest_step": (0.0, INFINITY),
             "power": (0.0, 2.0),
+            "columns": (1, factors or dim),
         },
     )
 
@@ -179,7 +181,9 @@ def _unit(vectors: Float[Array, "*shape dim"]) -> Float[Array, "*shape dim"]:
 def _init(key: PRNGKeyArray, problem: Problem, hyper: Hyper, *, dim: int, key_dim: int | None) -> State:
     if key_dim is None:
         return Direct(hyper.init_scale / jnp.sqrt(dim) * jax.random.normal(key, (dim, dim)))
-    return KeyQuery(hyper.init_scale * jax.random.normal(key, (key_dim, dim)).T, jnp.zeros((dim, key_dim)))
+    drawn = hyper.init_scale * jax.random.normal(key, (key_dim, dim)).T
+    # Columns of zeros stay so: the slope of each is a multiple of the other matrix' column.
+    return KeyQuery(jnp.where(jnp.arange(key_dim) < hyper.columns, drawn, 0.0), jnp.zeros((dim, key_dim)))
 
 
 def attention_weights(state: State) -> Float[Array, "dim dim"]:
@@ -246,7 +250,11 @@ def _conclude(
 
 def _variables(nuclear: bool) -> dict[str, Variable]:
     each = {"step": None}
-    of_nuclear = {"nuclear_error": Variable("distance from the nuclear max margin direction", dims=each)}
+    of_nuclear = {
+        "nuclear_error": Variable("distance from the nuclear max margin direction", dims=each),
+        "nuclear_rank": Variable("rank of the nuclear max margin weights"),
+        "effective_rank": Variable("singular values of the last weights above 1% of the largest"),
+    }
     return {
         "norm": Variable("norm of the attention weights"),
         "log_excess_loss": Variable("log of the loss above its infimum"),

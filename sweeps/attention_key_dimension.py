@@ -1,0 +1,177 @@
+"""Key and query turn to the nuclear norm's direction, weights to the Frobenius norm's; its rank is enough columns."""
+
+import numpy as np
+import xarray as xr
+
+from theory_sim import AtLeast, AtMost, Claim, Estimate, Simulation, Sweep, bootstrap, by_seed, log_spaced
+from theory_sim.attention import token_selection
+
+MOST = 10
+"""Columns of a key and query of full size, as many as dimensions."""
+
+
+def selection(*, inputs: int, tokens: int, dim: int, parameterization: str) -> Simulation:
+    """Return `token_selection` by normalised steps, compared with the solutions in both norms."""
+    return token_selection(
+        inputs=inputs, tokens=tokens, dim=dim, parameterization=parameterization, nuclear=True
+    )
+
+
+def wanted(*, parameterization, columns, init_scale, **_):
+    """Select weights once, from zero."""
+    factors = parameterization == "key_query"
+    return np.where(factors, init_scale > 0, (init_scale == 0) & (columns == MOST))
+
+
+SWEEP = Sweep(
+    simulation=selection,
+    shape={"inputs": [6], "tokens": [8], "dim": [10], "parameterization": ["weights", "key_query"]},
+    run={"columns": [1, 2, 3, 4, 5, 6, MOST], "step_size": [0.3], "init_scale": [0.0, 0.1]},
+    problem_seeds=24,
+    steps=log_spaced(3000, per_decade=8),
+    presets={
+        "smoke": {
+            "parameterization": ["key_query"],
+            "columns": [1, 4, MOST],
+            "problem_seeds": 3,
+            "steps": log_spaced(300, per_decade=8),
+        },
+        "quick": {},
+        "paper": {"step_size": [0.1, 0.3], "problem_seeds": 100, "steps": log_spaced(30_000, per_decade=8)},
+    },
+    where=wanted,
+)
+
+
+def last_error(name: str):
+    """Measure a distance of directions at the last step."""
+    return lambda data: bootstrap(by_seed(data, name, "step")[:, -1], window=f"step {int(data['step'][-1])}")
+
+
+def mean_exponent(data: xr.Dataset) -> Estimate:
+    """Return the mean slope of the log error in the log of the step over the last decade, a power law or not.
+
+    Of weights, to the Frobenius norm's direction, of key and query to the nuclear norm's.
+    """
+    name = "nuclear_error" if data["parameterization"].item() == "key_query" else "direction_error"
+    later = data.sel(step=slice(int(data["step"][-1]) / 10, None))
+    steps, errors = later["step"].to_numpy(), by_seed(later, name, "step")
+    slopes = np.log(errors[:, -1] / errors[:, 0]) / np.log(steps[-1] / steps[0])
+    return bootstrap(slopes, window=f"steps {steps[0]} to {steps[-1]}")
+
+
+def same_rank(data: xr.Dataset) -> Estimate:
+    """Measure the share of runs whose weights have the rank of the nuclear solution for their tokens."""
+    return bootstrap(by_seed(data, "effective_rank") == by_seed(data, "nuclear_rank"))
+
+
+def error_at_the_rank(data: xr.Dataset) -> Estimate:
+    """Divide the error with the fewest columns that reach the solution's rank by that with all of them, in the log.
+
+    Where no number of columns below all does, with the most of them.
+    """
+    errors, ranks = (
+        by_seed(data, "nuclear_error", "columns", "step")[..., -1],
+        by_seed(data, "nuclear_rank", "columns"),
+    )
+    columns = data["columns"].to_numpy()[:-1]
+    place = [np.append(np.flatnonzero(columns >= rank), len(columns) - 1)[0] for rank in ranks[:, -1]]
+    ratio = errors[np.arange(len(errors)), place] / errors[:, -1]
+    return bootstrap(np.log(ratio), window=f"step {int(data['step'][-1])}")
+
+
+def cells(parameterization: str, columns=MOST) -> dict:
+    """Name the cells of a parameterisation."""
+    start = 0.1 if parameterization == "key_query" else 0.0
+    return {"parameterization": parameterization, "columns": columns, "init_scale": start, "step_size": 0.3}
+
+
+FIGURE = "arXiv:2308.16898, Fig. 7"
+DISTANCE = "a bound: |A/|A| - B/|B|| = sqrt(2 (1 - corr))"
+
+CLAIMS = [
+    Claim(
+        ids=("AT-A1", "AT-A-P5"),
+        statement="normalised steps on key and query end near the nuclear norm's direction: corr 0.99 or more",
+        source=f"{FIGURE} (corr about 0.99)",
+        label="unconfirmed",
+        measure=last_error("nuclear_error"),
+        at=cells("key_query"),
+        control=cells("weights"),
+        control_reason="trained weights tend to the Frobenius norm's direction, corr about 0.85 with this one",
+        prediction=AtMost(np.sqrt(2 * 0.01)),
+        tolerance_reason=DISTANCE,
+    ),
+    Claim(
+        ids=("AT-A1", "AT-A-P5"),
+        statement="normalised steps on key and query stay away from the Frobenius norm's direction: corr below 0.95",
+        source=f"{FIGURE} (corr about 0.86)",
+        label="unconfirmed",
+        measure=last_error("direction_error"),
+        at=cells("key_query"),
+        control=cells("weights"),
+        control_reason="trained weights tend to that direction",
+        prediction=AtLeast(np.sqrt(2 * 0.05)),
+        tolerance_reason=DISTANCE,
+    ),
+    Claim(
+        ids=("AT-A1", "AT-A-S6"),
+        statement="trained weights stay away from the nuclear norm's direction: corr below 0.9",
+        source=f"{FIGURE} (corr about 0.85)",
+        label="paper",
+        measure=last_error("nuclear_error"),
+        at=cells("weights"),
+        control=cells("key_query"),
+        control_reason="key and query tend to that direction",
+        prediction=AtLeast(np.sqrt(2 * 0.1)),
+        tolerance_reason=DISTANCE,
+    ),
+    Claim(
+        ids=("AT-A1", "AT-A-T6"),
+        statement="trained weights tend to the Frobenius norm's direction: corr 0.999 or more",
+        source="arXiv:2308.16898, Theorems 4 and 7; Fig. 7 (0.98 to 0.99)",
+        label="derived",
+        derivation="the direction error is |r|/(eta t), with a residual r of a few units, and eta t = 900",
+        measure=last_error("direction_error"),
+        at=cells("weights"),
+        control=cells("key_query"),
+        control_reason="key and query tend to another direction",
+        prediction=AtMost(np.sqrt(2 * 0.001)),
+        tolerance_reason=DISTANCE,
+    ),
+    Claim(
+        ids=("AT-A17", "AT-A-P5"),
+        statement="the direction of key and query converges more slowly than that of weights: exponent above -0.75",
+        source="conjectured here",
+        label="unconfirmed",
+        measure=mean_exponent,
+        at=cells("key_query"),
+        control=cells("weights"),
+        control_reason="the exponent of weights is -1",
+        prediction=AtLeast(-0.75),
+    ),
+    Claim(
+        ids=("AT-A17", "AT-A-P5"),
+        statement="key and query end with the rank of the nuclear solution, up to singular values below 1%",
+        source="conjectured here",
+        label="unconfirmed",
+        measure=same_rank,
+        at=cells("key_query"),
+        control=cells("weights"),
+        control_reason="weights end with the full rank of the Frobenius solution",
+        prediction=AtLeast(0.5),
+        tolerance_reason="in most runs; others have not converged, or have singular values near 1%",
+    ),
+    Claim(
+        ids=("AT-A9", "AT-A-S9"),
+        statement="as many columns as the rank of the nuclear solution are as good as ten: errors within a factor of e",
+        source="arXiv:2308.16898, Fig. 10 (the knee); that it is the rank is conjectured here",
+        label="unconfirmed",
+        measure=error_at_the_rank,
+        at=cells("key_query", [1, 2, 3, 4, 5, 6, MOST]),
+        control=cells("key_query", [1, MOST]),
+        control_reason="one column cannot have the rank",
+        prediction=AtMost(1.0),
+        tolerance_reason="below the rank the error is of order one, fifty times as large",
+    ),
+]
