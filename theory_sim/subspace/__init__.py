@@ -13,11 +13,13 @@ from theory_sim.subspace.fastfood import FastfoodProjection, fastfood_projection
 from theory_sim.subspace.finetuning import FineTuningHyper, fine_tuning
 from theory_sim.subspace.generalization import RoundedHyper, generalization_bound, rounded_training
 from theory_sim.subspace.linear_maps import Projection
+from theory_sim.subspace.lora import VeraProjection, shared_adapters, vera_projection
 from theory_sim.subspace.mnist import missing_mnist, mnist
 from theory_sim.subspace.networks import MLP, LeNet, parameter_count
 from theory_sim.subspace.one_hot import OneHotProjection, one_hot_projection
 from theory_sim.subspace.projections import PROJECTIONS
 from theory_sim.subspace.rates import (
+    adapter_spread,
     compression,
     condition_ratio,
     fastfood_loss_law,
@@ -27,6 +29,7 @@ from theory_sim.subspace.rates import (
     reachable_loss_law,
     unaligned,
 )
+from theory_sim.subspace.rotations import orthonormal_projection
 from theory_sim.subspace.sparse import SparseProjection, sparse_projection
 from theory_sim.subspace.tensorwise import TensorwiseProjection, tensorwise_projection
 from theory_sim.subspace.training import SubspaceHyper, subspace_training
@@ -47,6 +50,8 @@ __all__ = [
     "SparseProjection",
     "SubspaceHyper",
     "TensorwiseProjection",
+    "VeraProjection",
+    "adapter_spread",
     "codimension_toy",
     "compression",
     "condition_ratio",
@@ -65,10 +70,12 @@ __all__ = [
     "mlp_parameter_count",
     "mnist",
     "one_hot_projection",
+    "orthonormal_projection",
     "parameter_count",
     "projection_bytes",
     "reachable_loss_law",
     "rounded_training",
+    "shared_adapters",
     "shuffled_labels",
     "shuffled_pixels",
     "sparse_projection",
@@ -76,4 +83,5 @@ __all__ = [
     "teacher_data",
     "tensorwise_projection",
     "unaligned",
+    "vera_projection",
 ]
