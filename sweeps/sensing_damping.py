@@ -95,7 +95,7 @@ SWEEP = Sweep(
             "dim": [150],
             "true_rank": [3],
             "max_rank": [20],
-            "rank": [3, RANK, 10, 20],
+            "rank": [4, RANK, 10, 20],
             "problem_seeds": 32,
             "steps": np.arange(0, 401, 4),
         },
@@ -148,14 +148,15 @@ def least_exponent(data: xr.Dataset) -> np.ndarray:
 def rank_exponent(data: xr.Dataset) -> Estimate:
     """Fit the exponent of the last error in the number of columns above the true rank."""
     cell = data.squeeze(["dim", "true_rank", "max_rank", "condition_number"])
-    excess = cell["rank"].to_numpy() - int(cell["true_rank"])
-    errors = by_seed(cell.isel(step=-1), "error", "rank")
+    over = cell.sel(rank=cell["rank"] > cell["true_rank"])
+    excess = over["rank"].to_numpy() - int(cell["true_rank"])
+    errors = by_seed(over.isel(step=-1), "error", "rank")
     return bootstrap(slope(np.log(excess), np.log(errors)), window=f"step {int(cell['step'][-1])}")
 
 
 def disadvantage(data: xr.Dataset) -> Estimate:
-    """Return log10 of the last error of PrecGD over that of ScaledGD(lambda)."""
-    errors = by_seed(data.isel(step=-1), "error", "algorithm")
+    """Return log10 of the last error of PrecGD over that of ScaledGD(lambda), at the largest rank of the cells."""
+    errors = by_seed(data.isel(step=-1, rank=-1), "error", "algorithm")
     order = data["algorithm"].to_numpy().tolist()
     prec, scaled = (errors[:, order.index(name)] for name in ("PrecGD", "ScaledGD(lambda)"))
     return bootstrap(np.log10(prec / scaled), window=f"step {int(data['step'][-1])}")
@@ -265,12 +266,12 @@ CLAIMS = [
     ),
     Claim(
         ids=("SE-3.4",),
-        statement="m = 10nr: PrecGD breaks: at rank 5 r* its last error is above that of ScaledGD(lambda)",
+        statement="m = 10nr: PrecGD breaks: at the largest rank its last error is above that of ScaledGD(lambda)",
         source="arXiv:2302.01186, Fig. 3 (there at rank 20 for r* = 3)",
         label="paper",
         measure=disadvantage,
-        at=RANKS | {"rank": 10},
-        control=RANKS | {"rank": 3},
+        at=RANKS | {"rank": slice(10, None)},
+        control=RANKS | {"rank": slice(None, 4)},
         control_reason="with one excess column PrecGD is said to be unaffected still",
         prediction=AtLeast(0),
         remark="up to rank 5 r* PrecGD slows, as the claim before says, but stays orders of magnitude below"

@@ -191,6 +191,7 @@ NO_COLUMN = "two columns learn two directions: the third and the fourth never ar
 def of_form(form: str, target: str, ids: tuple[str, ...], source: str) -> list[Claim]:
     """Return the claims about one form."""
     here: dict[str, object] = {"form": form} | POPULATION
+    two_columns = here | {"rank": 2, "init_scale": SMALL_SCALES}
     staircase_of: Callable[[str], str] = lambda what: f"{source} (the staircase); {what} derived"  # noqa: E731
     return [
         Claim(
@@ -202,7 +203,7 @@ def of_form(form: str, target: str, ids: tuple[str, ...], source: str) -> list[C
             " overlap with k - s degrees of freedom;\n(3/4) log 2 steps are gained on the way to one half",
             measure=relative_arrival,
             at=here,
-            control=here | {"rank": 2},
+            control=two_columns,
             control_reason=NO_COLUMN,
             prediction=MatchesCurve(1, relative_tolerance=0.04),
             tolerance_reason="the log of a share spreads by sqrt(2/k) between starts: 0.35 of 7 at the largest scale,"
@@ -216,8 +217,8 @@ def of_form(form: str, target: str, ids: tuple[str, ...], source: str) -> list[C
             derivation="alpha enters an arrival by the logarithm of the initial share, alpha^2 times a constant",
             measure=delay,
             at=here | {"init_scale": SMALL_SCALES},
-            control={"form": "symmetric", "measurements": "1600", "rank": 16, "init_scale": SMALL_SCALES},
-            control_reason="the measured target has other singular values: its directions grow at other rates",
+            control=two_columns,
+            control_reason=NO_COLUMN,
             prediction=Equals(1, tolerance=0.01),
             tolerance_reason="starts are the same at all scales: what is left is the coupling of directions of"
             " neighbouring arrivals, a power of alpha",
@@ -232,8 +233,8 @@ def of_form(form: str, target: str, ids: tuple[str, ...], source: str) -> list[C
             " exp(2 eta sigma_{s+1} t), and their inner product,\nthe geometric mean, are equal at one step: there",
             measure=stage_exponents,
             at=here | {"init_scale": SMALL_SCALES},
-            control={"form": "symmetric", "measurements": "1600", "rank": 16, "init_scale": SMALL_SCALES},
-            control_reason="with measurements the rest of the target looks like noise: the distance has a floor",
+            control=two_columns,
+            control_reason=NO_COLUMN + ", and the distance to the best rank three stays",
             prediction=Equals(lambda data: stage_exponent(1.0, float(data["ratio"].squeeze())), 0.03),
             tolerance_reason="direction s + 2 adds a fraction alpha^(1/3) to the square, 0.05 at alpha = 1e-3 and"
             " 0.01 at 1e-6 with a factor of one half or so: 0.02/ln(1e3) on the slope; growths are logarithms,"

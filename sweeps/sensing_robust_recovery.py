@@ -72,15 +72,14 @@ def gap_ratio(data: xr.Dataset) -> Estimate:
 
 
 def spread_over_ranks(data: xr.Dataset) -> Estimate:
-    """Divide the largest median error of any rank by the least, where the schedule has reached 1e-4."""
-    step = int(np.log(data["step_size"].item() / 1e-4) / -np.log(data["decay"].item()) // 25 * 25)
-    errors = by_seed(data.sel(step=step), "error", "rank")
+    """Divide the largest median of the last errors of any rank by the least."""
+    errors = by_seed(data.isel(step=-1), "error", "rank")
 
     def spread(samples: np.ndarray, axis: int) -> np.ndarray:
         medians = np.median(samples, axis=axis)
         return medians.max(axis=-1) / medians.min(axis=-1)
 
-    return bootstrap(errors, spread, window=f"step {step}")
+    return bootstrap(errors, spread, window=f"step {int(data['step'][-1])}")
 
 
 def last(name: str):
@@ -153,15 +152,30 @@ CLAIMS = [
     ),
     Claim(
         ids=("SE-2.3", "SE-2-T1"),
-        statement="from a small start the error does not depend on the rank: less than a factor 3 from r to d",
+        statement="over-specified, from a small start: the last error does not depend on the rank, from 2 r to d",
+        source=PAPER + " (insensitive to the search rank); factor unconfirmed",
+        label="unconfirmed",
+        measure=spread_over_ranks,
+        at=MANY | {"init_scale": 1e-4, "rank": [4, 12]},
+        control=MANY | {"init_scale": 1.0, "rank": [4, 12]},
+        control_reason="from a large start columns outside the target keep their size, and there are more of them",
+        prediction=AtMost(1.25),
+        tolerance_reason="columns outside the target are orthogonal and of one length: their number moves only which of"
+        " them the noise aligns; medians of 12 problems are good to 10%",
+    ),
+    Claim(
+        ids=("SE-2.3", "SE-2-T1"),
+        statement="from a small start the last error depends on the rank by less than a factor 3, from r to d",
         source=PAPER + " (insensitive to the search rank); factor unconfirmed",
         label="unconfirmed",
         measure=spread_over_ranks,
         at=MANY | {"init_scale": 1e-4},
-        control=MANY | {"init_scale": 1.0},
-        control_reason="from a large start columns outside the target keep their size, and there are more of them",
+        control=MANY | {"init_scale": 1e-2},
+        control_reason="a hundred times the start raises the floor of the excess columns ten thousand times",
         prediction=AtMost(3),
         tolerance_reason="a bound",
+        remark="the exact rank has no excess columns and no floor: its error follows the steps for ever. The rank does not"
+        " matter before the floor, nor above the exact one (the claim before)",
     ),
     Claim(
         ids=("SE-2-P6", "SE-2-T1"),

@@ -152,7 +152,11 @@ class Claim:
 
 
 class Finding(NamedTuple):
-    """One line of the ledger: a claim, what was measured, and what follows."""
+    """One line of the ledger: a claim, what was measured, and what follows.
+
+    `control_cells` says in how many of the control's cells, of how many, the prediction is refuted; a curve counts
+    as one. A control is rejected when one of them is.
+    """
 
     study: str
     claim: str
@@ -166,6 +170,7 @@ class Finding(NamedTuple):
     verdict: str
     control: str
     control_measured: float
+    control_cells: tuple[int, int]
     window: str
     doubts: tuple[str, ...]
     remark: str
@@ -190,10 +195,20 @@ def judge(prediction: Prediction, estimate: Estimate, data: xr.Dataset) -> str:
     below, above = prediction.band(data, estimate)
     if np.isnan(np.asarray(value)).any():
         return "inconclusive"
-    if np.any((np.asarray(low) > above) | (np.asarray(high) < below)):
+    if _refuted(prediction, estimate, data)[0]:
         return "disagrees"
     inside = np.all((np.asarray(low) >= below) & (np.asarray(high) <= above))
     return "agrees" if inside and not estimate.doubts else "inconclusive"
+
+
+def _refuted(prediction: Prediction, estimate: Estimate, data: xr.Dataset) -> tuple[int, int]:
+    """Return how many of the compared numbers lie outside of the band, whole intervals; a curve is one number."""
+    _, low, high = _compared(prediction, estimate)
+    below, above = prediction.band(data, estimate)
+    outside = np.asarray((np.asarray(low) > above) | (np.asarray(high) < below))
+    if isinstance(prediction, MatchesCurve):
+        outside = outside.any()
+    return int(outside.sum()), outside.size
 
 
 def verify(claim: Claim, data: xr.Dataset, study: str = "") -> Finding:
@@ -220,6 +235,7 @@ class _Judged(NamedTuple):
     worst: tuple[float, float, float]
     window: str
     doubts: tuple[str, ...]
+    refuted: tuple[int, int] = (0, 0)
 
 
 def _finding(claim: Claim, study: str, predicted: str, claimed: _Judged, control: _Judged) -> Finding:
@@ -238,6 +254,7 @@ def _finding(claim: Claim, study: str, predicted: str, claimed: _Judged, control
         verdict=claimed.verdict,
         control="rejected" if rejected else "passed",
         control_measured=control.worst[0],
+        control_cells=control.refuted,
         window=claimed.window,
         doubts=doubts,
         remark=claim.remark,
@@ -249,7 +266,11 @@ def _judged(claim: Claim, data: xr.Dataset, cells: Mapping[str, Any], chosen: xr
     estimate = _measure(claim, data, cells)
     try:
         worst = _worst(claim.prediction, estimate, chosen)
-        return _Judged(judge(claim.prediction, estimate, chosen), worst, estimate.window, estimate.doubts)
+        verdict, refuted = (
+            judge(claim.prediction, estimate, chosen),
+            _refuted(claim.prediction, estimate, chosen),
+        )
+        return _Judged(verdict, worst, estimate.window, estimate.doubts, refuted)
     except ValueError as error:  # shapes that do not fit: the control has other axes than the claim
         return _Judged("inconclusive", (np.nan,) * 3, "", (f"cannot compare with the prediction: {error}",))
 

@@ -41,7 +41,7 @@ def ledger_table(findings: Sequence[Finding], width: int = 150) -> Table:
             finding.predicted or "-",
             measured_words(finding),
             finding.verdict,
-            f"{finding.control} ({number(finding.control_measured)})",
+            control_words(finding),
         )
         for finding in findings
     ]
@@ -103,7 +103,7 @@ def _markdown_rows(findings: Sequence[Finding], *, remarks: bool = False) -> lis
     for f in findings:
         cells = [
             ", ".join(f.ids), f.claim, f"{f.source} ({f.label})", f.predicted or "-", measured_words(f), f.verdict,
-            f"{f.control} ({number(f.control_measured)})", *([f.remark or "-"] if remarks else []),
+            control_words(f), *([f.remark or "-"] if remarks else []),
         ]  # fmt: skip
         rows.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
     return rows
@@ -129,7 +129,7 @@ def explain(claim: Claim, finding: Finding | None) -> str:
     lines.append(f"measured    {measured_words(finding)}")
     lines += [f"window      {finding.window}"] if finding.window else []
     lines.append(f"verdict     {finding.verdict}")
-    lines.append(f"            control {finding.control} (measured {number(finding.control_measured)} there)")
+    lines.append(f"            control {control_words(finding)}")
     return "\n".join([*lines, *(f"doubt       {doubt}" for doubt in finding.doubts)])
 
 
@@ -172,6 +172,13 @@ def measured_words(finding: Finding) -> str:
     if np.isnan(finding.measured):
         return "-"
     return f"{number(finding.measured)} [{number(finding.low)}, {number(finding.high)}]"
+
+
+def control_words(finding: Finding) -> str:
+    """Return whether the control was rejected, in how many of its cells unless in all, and its measurement."""
+    refuted, cells = finding.control_cells
+    share = f" in {refuted} of {cells}" if 0 < refuted < cells else ""
+    return f"{finding.control}{share} ({number(finding.control_measured)})"
 
 
 def number(value: float) -> str:
