@@ -18,7 +18,7 @@ from theory_sim.sensing import (
     symmetric_gd,
     weight_normalized,
 )
-from theory_sim.subspace import MLP, codimension_toy, digits, subspace_training
+from theory_sim.subspace import MLP, codimension_toy, digits, shared_adapters, subspace_training
 
 SIMULATIONS = {
     "subgradient, population": lambda: subgradient(dim=6, true_rank=2, max_rank=3, start="orthogonal"),
@@ -58,6 +58,10 @@ SIMULATIONS = {
         points=6, max_inputs=3, max_tokens=3, max_dim=4, norm="nuclear"
     ),
     "codimension_toy": lambda: codimension_toy(ambient=40, groups=4, max_dim=8),
+    "shared_adapters, one-hot": lambda: shared_adapters(rows=3, cols=4, rank=2, layers=2, max_dim=7),
+    "shared_adapters, VeRA": lambda: shared_adapters(
+        projection="vera", rows=3, cols=4, rank=2, layers=1, max_dim=7
+    ),
     "subspace_training, dense": lambda: subspace_training(MLP([4, 10]), digits(), max_dim=5),
     "subspace_training, Fastfood": lambda: subspace_training(
         MLP([4, 10]), digits(), max_dim=5, projection="fastfood"

@@ -141,6 +141,18 @@ def _unknown(projection: str) -> ValueError:
     return ValueError(f"unknown projection {projection!r}, expected one of {known}")
 
 
+def adapter_spread(ambient: int, dim: int, *, rank: int, start: float) -> float:
+    """Return the root mean square of the entries of B A when theta_d starts in U(-start, start), P being one-hot.
+
+    `sqrt(rank) (start^2 / 3) d/D` to leading order (SU-A3-8): entries of theta_D have variance `start^2/3 d/D`. Two of
+    them read one coordinate with probability `p = (D - d) / (d (D - 1))`, which makes the variance larger by
+    `1 + 0.8 p + 3 (rank - 1) p^2`: a fourth moment of 9/5, and three pairings of the factors of two products.
+    """
+    coincidence = (ambient - dim) / (dim * max(ambient - 1, 1))
+    more = 1 + 0.8 * coincidence + 3 * (rank - 1) * coincidence**2
+    return math.sqrt(rank * more) * start**2 / 3 * dim / ambient
+
+
 def mlp_parameter_count(inputs: int, widths: Sequence[int]) -> int:
     """Return the number of weights and biases of a fully connected network (SU-A1-C1).
 
