@@ -1,4 +1,4 @@
-"""Three descents from one start, the rate on its curvature, and what the scale, the step and measurements do to it."""
+"""Three descents from one start, the rate on its curvature, and what scales and step sizes do to it."""
 
 import numpy as np
 import xarray as xr
@@ -16,15 +16,14 @@ POINT = {"marker": "o", "markersize": 2.2, "linestyle": "none"}
 def draw(data: xr.Dataset) -> Figure:
     data = data.isel(dict.fromkeys(SHAPE, 0))
     fig, axes = figure(columns=2, panels=(2, 3))
-    population = data.sel(oversampling="None")
-    asymmetric = population.sel({"algorithm": "asymmetric", "rank": 4})
+    asymmetric = data.sel({"algorithm": "asymmetric", "rank": 4})
     eta = float(data["step_size"][-1])
-    draw_descents(axes[0, 0], population.sel(step_size=eta, init_scale=0.3, right_scale=1 / 3, rank=4))
+    draw_descents(axes[0, 0], data.sel(step_size=eta, init_scale=0.3, right_scale=1 / 3, rank=4))
     draw_curvatures(axes[0, 1], asymmetric.sel(step_size=eta))
     draw_times(axes[0, 2], asymmetric.sel(step_size=eta, right_scale=1 / 3))
     draw_drift(axes[1, 0], asymmetric.sel(init_scale=0.6, right_scale=1 / 3, rebalance=0))
     draw_changed(axes[1, 1], asymmetric.sel(step_size=eta, right_scale=1 / 3))
-    draw_finite(axes[1, 2], data.sel({"algorithm": "asymmetric", "rank": 4, "step_size": eta}))
+    draw_ratios(axes[1, 2], asymmetric.sel(step_size=eta, init_scale=0.6, rebalance=0))
     return fig
 
 
@@ -150,17 +149,16 @@ def draw_changed(axis, data):
     axis.legend(loc="lower center")
 
 
-def draw_finite(axis, data):
-    panel_label(axis, "f", "Gaussian measurements")
-    for color, value in zip(COLORS, data["oversampling"].to_numpy(), strict=False):
-        for beta, style in ((0.0, "-"), (0.5, ":")):
-            cell = data.sel(oversampling=value, init_scale=0.6, right_scale=1 / 3, rebalance=beta)
-            if not cell["complete"].any():
-                continue
-            name = "population" if value == "None" else f"$m$ = {value} $nr$"
-            steps = cell["step"].to_numpy()
-            label = name if beta == 0 else None
-            band(axis, steps, by_seed(cell, "error", "step"), color=color, label=label, linestyle=style)
-    axis.plot([], [], color="black", linestyle=":", label="one change")
-    axis.set(xlabel="step $t$", ylabel="error", yscale="log", ylim=(1e-13, 1e4), xlim=(0, 6000))
-    axis.legend(loc="upper right")
+def draw_ratios(axis, data):
+    panel_label(axis, "f", r"ratio of the starts, $\alpha = 0.6$")
+    steps = data["step"].to_numpy()
+    for color, (scale, cell) in zip(COLORS, computed(data, "right_scale"), strict=False):
+        error = by_seed(cell, "error", "step")
+        band(axis, steps, error, color=color, label=f"$c$ = {scale:.2g}")
+        middle = np.median(error, axis=0)
+        line = np.flatnonzero((middle < 1e-6) & (middle > 1e-13))
+        curvature = np.median(by_seed(cell, "tail_curvature" if scale else "right_curvature"))
+        slope = asymmetric_linear_rate(float(cell["step_size"]), curvature)
+        theory_line(axis, steps[line], middle[line[0]] * np.exp(slope * (steps[line] - steps[line[0]])))
+    axis.set(xlabel="step $t$", ylabel="error", yscale="log", ylim=(1e-13, 1e4), xlim=(0, 1500))
+    axis.legend(loc="upper right", ncols=2)

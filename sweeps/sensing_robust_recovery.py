@@ -174,8 +174,8 @@ CLAIMS = [
         control_reason="a hundred times the start raises the floor of the excess columns ten thousand times",
         prediction=AtMost(3),
         tolerance_reason="a bound",
-        remark="the exact rank has no excess columns and no floor: its error follows the steps for ever. The rank does not"
-        " matter before the floor, nor above the exact one (the claim before)",
+        remark="the exact rank has no excess columns and no floor: its error follows the steps for ever. The rank does"
+        " not matter before the floor, nor above the exact one (the claim before)",
     ),
     Claim(
         ids=("SE-2-P6", "SE-2-T1"),

@@ -32,19 +32,19 @@ class Prediction(Protocol):
 
 
 class Equals(NamedTuple):
-    """The estimate equals `value` (a number, an array or a function of the claim's data) within `tolerance`."""
+    """The estimate equals `value` within `tolerance`: numbers, arrays or functions of the claim's data."""
 
     value: Given
-    tolerance: float
+    tolerance: Given
 
     def band(self, data: xr.Dataset, estimate: Estimate) -> tuple[Number, Number]:
         """Return value - tolerance and value + tolerance."""
-        value = _given(self.value, data)
-        return value - self.tolerance, value + self.tolerance
+        value, tolerance = _given(self.value, data), _given(self.tolerance, data)
+        return value - tolerance, value + tolerance
 
     def words(self, data: xr.Dataset) -> str:
         """Return for instance `-1 ± 0.02`."""
-        return f"{_range(_given(self.value, data))} ± {self.tolerance:.3g}"
+        return f"{_range(_given(self.value, data))} ± {_range(_given(self.tolerance, data), digits=3)}"
 
 
 class AtMost(NamedTuple):
@@ -322,6 +322,6 @@ def _given(value: Given, data: xr.Dataset) -> Any:
     return np.asarray(value(data), dtype=float) if callable(value) else np.asarray(value, dtype=float)
 
 
-def _range(values: np.ndarray) -> str:
+def _range(values: np.ndarray, digits: int = 4) -> str:
     low, high = float(np.min(values)), float(np.max(values))
-    return f"{low:.4g}" if low == high else f"{low:.3g} .. {high:.3g}"
+    return f"{low:.{digits}g}" if low == high else f"{low:.3g} .. {high:.3g}"

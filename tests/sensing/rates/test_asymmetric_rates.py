@@ -5,7 +5,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from theory_sim.sensing import asymmetric_gd, asymmetric_linear_rate, finite_rate_factor, slowest_curvature
+from theory_sim.sensing import (
+    asymmetric_gd,
+    asymmetric_linear_rate,
+    finite_rate_edge,
+    finite_rate_factor,
+    slowest_curvature,
+)
 from theory_sim.sensing.asymmetric import Hyper
 from theory_sim.simulation import rollout
 
@@ -48,3 +54,14 @@ def test_imbalance_changes_at_second_order_in_the_step_size():
 def test_finite_rate_factor_counts_the_tangent_space():
     assert finite_rate_factor(100, 6, 5, 2) == pytest.approx(1 - 18 / 100)
     assert finite_rate_factor(1e12, 6, 5, 2) == pytest.approx(1)
+
+
+def test_finite_rate_edge_is_the_smallest_eigenvalue_of_a_wishart_matrix():
+    draw = np.random.default_rng(0)
+    # n = 22, r = 2, k = 12: 84 tangent and 200 slow directions.
+    samples, slow = 800 - 84, 200
+    edges = [np.linalg.svd(draw.normal(size=(samples, slow)))[1][-1] ** 2 / 800 for _ in range(10)]
+    # The smallest eigenvalue lies above the edge by the mean of the Tracy-Widom law, 1.2 (D/m)^(-1/6) D^(-2/3) or so.
+    assert np.mean(edges) == pytest.approx(finite_rate_edge(800, 22, 22, 2, 12), rel=0.06)
+    assert np.mean(edges) > finite_rate_edge(800, 22, 22, 2, 12)
+    assert finite_rate_edge(90, 22, 22, 2, 12) == 0

@@ -1,6 +1,11 @@
 """Predictions for matrix sensing: pure functions from parameters to curves, rates, thresholds and times."""
 
-from theory_sim.sensing.rates.asymmetric import asymmetric_linear_rate, finite_rate_factor, slowest_curvature
+from theory_sim.sensing.rates.asymmetric import (
+    asymmetric_linear_rate,
+    finite_rate_edge,
+    finite_rate_factor,
+    slowest_curvature,
+)
 from theory_sim.sensing.rates.floors import (
     asymmetric_small_start_error,
     fgd_bound,
@@ -69,6 +74,7 @@ __all__ = [
     "fgd_bound",
     "fgd_noise_level",
     "finite_measurement_factor",
+    "finite_rate_edge",
     "finite_rate_factor",
     "first_eigenvalue",
     "gauss_newton_rate",

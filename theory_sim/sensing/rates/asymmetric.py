@@ -51,3 +51,20 @@ def finite_rate_factor(
     rank = np.asarray(true_rank, float)
     tangent = rank * (np.asarray(rows, float) + np.asarray(cols, float) - rank)
     return np.asarray(1 - tangent / np.asarray(measurements, float))
+
+
+def finite_rate_edge(
+    measurements: ArrayLike, rows: ArrayLike, cols: ArrayLike, true_rank: ArrayLike, rank: ArrayLike
+) -> Curve:
+    """Return `(1 - q/m) (1 - sqrt(D / (m - q)))^2`, the factor by which Gaussian measurements lower the rate (SE-1-P6).
+
+    Derived, in the mean over operators and for many directions: of the `m - q` measurements that the signal leaves (see
+    `finite_rate_factor`) the `D = (k - r) (cols - r)` slow directions see a Wishart matrix, and the last of them to
+    converge its smallest eigenvalue, at the edge of the Marchenko-Pastur law. Zero where `D >= m - q`.
+    """
+    signal = np.asarray(true_rank, float)
+    count = np.asarray(measurements, float)
+    mean = finite_rate_factor(count, rows, cols, signal)
+    slow = (np.asarray(rank, float) - signal) * (np.asarray(cols, float) - signal)
+    left = np.maximum(count * mean, slow)
+    return np.asarray(np.maximum(mean, 0) * (1 - np.sqrt(slow / left)) ** 2)
