@@ -218,6 +218,7 @@ CLAIMS = [
         at={**BASE, "matrix": ["query"]},
         control={**BASE, "token_noise": 0.4, "matrix": ["query"]},
         control_reason="with noise of norm 1.6 what is left to learn is noise: updates go in all directions",
+        remark="late in training few sequences are left on the hinge, and their irrelevant tokens enter dW_Q",
     ),
     Claim(
         ids=("AT-C6", "AT-C-T3"),
@@ -230,6 +231,7 @@ CLAIMS = [
         at={**BASE, "matrix": ["value", "output"]},
         control={**BASE, "matrix": ["query"]},
         control_reason="dW_Q has a part that does not fall: 1/log M in the corollary",
+        remark="it falls a hundredfold before the loss is at 1/2, and then has a floor",
     ),
     Claim(
         ids=("AT-C-P2",),

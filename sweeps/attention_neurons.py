@@ -194,7 +194,15 @@ CLAIMS = [
             at={**TOKENS, "token_order": order},
             control={**TOKENS, "token_order": "at_random"},
             control_reason="random removal takes relevant tokens in proportion",
+            remark=remark,
         )
-        for words, order in (("irrelevant ones", "irrelevant_first"), ("noisy ones", "noisy_first"))
+        for words, order, remark in (
+            ("irrelevant ones", "irrelevant_first", ""),
+            (
+                "noisy ones",
+                "noisy_first",
+                "Gaussian noise has nearly the same norm on every token, so that its order is nearly random",
+            ),
+        )
     ],
 ]

@@ -6,7 +6,13 @@ import pytest
 from jax import export
 
 from theory_sim import rollout
-from theory_sim.attention import margin_instances, pattern_transformer, selection_outcome, token_selection
+from theory_sim.attention import (
+    adapted_transformer,
+    margin_instances,
+    pattern_transformer,
+    selection_outcome,
+    token_selection,
+)
 from theory_sim.engine.compile import numbers, split_arrays
 from theory_sim.sensing import (
     asymmetric_gd,
@@ -46,6 +52,9 @@ SIMULATIONS = {
     ),
     "pattern_transformer, fresh batches": lambda: pattern_transformer(
         dim=8, tokens=6, max_width=16, samples=16, test_samples=8, fresh_batches=True, geometry=False
+    ),
+    "adapted_transformer": lambda: adapted_transformer(
+        dim=8, tokens=6, max_width=16, samples=16, test_samples=8, max_rank=4
     ),
     "token_selection": lambda: token_selection(inputs=2, tokens=3, dim=4, rule="polyak", nuclear=True),
     "token_selection, key and query": lambda: token_selection(

@@ -1,5 +1,6 @@
 """One-layer attention: token selection and its max margin directions, and a transformer on pattern data."""
 
+from theory_sim.attention.adapters import adapted_transformer
 from theory_sim.attention.margin import (
     MaxMargin,
     PromptMargin,
@@ -66,6 +67,7 @@ __all__ = [
     "Sequences",
     "Setting",
     "Weights",
+    "adapted_transformer",
     "attention",
     "attention_margins",
     "attention_weights",
