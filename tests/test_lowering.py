@@ -10,6 +10,7 @@ from theory_sim.attention import (
     adapted_transformer,
     margin_instances,
     pattern_transformer,
+    selection_capture,
     selection_outcome,
     token_selection,
 )
@@ -24,7 +25,16 @@ from theory_sim.sensing import (
     symmetric_gd,
     weight_normalized,
 )
-from theory_sim.subspace import MLP, codimension_toy, digits, shared_adapters, subspace_training
+from theory_sim.subspace import (
+    MLP,
+    codimension_toy,
+    digits,
+    fine_tuning,
+    rounded_training,
+    shared_adapters,
+    subspace_training,
+    teacher_data,
+)
 
 SIMULATIONS = {
     "subgradient, population": lambda: subgradient(dim=6, true_rank=2, max_rank=3, start="orthogonal"),
@@ -60,6 +70,7 @@ SIMULATIONS = {
     "token_selection, key and query": lambda: token_selection(
         inputs=2, tokens=3, dim=4, key_dim=2, parameterization="key_query", self_attention=True
     ),
+    "selection_capture": lambda: selection_capture(inputs=2, tokens=3, dim=4),
     "selection_outcome": lambda: selection_outcome(
         inputs=2, tokens=3, max_dim=4, parameterization="key_query"
     ),
@@ -72,6 +83,15 @@ SIMULATIONS = {
         projection="vera", rows=3, cols=4, rank=2, layers=1, max_dim=7
     ),
     "subspace_training, dense": lambda: subspace_training(MLP([4, 10]), digits(), max_dim=5),
+    "subspace_training, scaled": lambda: subspace_training(
+        MLP([4, 10]), digits(), max_dim=6, structure="scaled_tensors"
+    ),
+    "rounded_training": lambda: rounded_training(
+        MLP([4, 10]), digits(), max_dim=5, projection="signed_one_hot"
+    ),
+    "fine_tuning": lambda: fine_tuning(
+        MLP([4, 4]), teacher_data(), teacher_data(head=1), max_dim=5, projection="sparse"
+    ),
     "subspace_training, Fastfood": lambda: subspace_training(
         MLP([4, 10]), digits(), max_dim=5, projection="fastfood"
     ),
