@@ -6,6 +6,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from theory_sim.subspace.linear_maps import Restricted, check_sizes, gram_by_columns, random_order
+from theory_sim.subspace.products import exact_transposes, in_turn
 
 # A Hadamard matrix of 2^6 fills one cache level and still makes an efficient matrix product.
 _BLOCK_BITS = 6
@@ -27,23 +28,17 @@ class FastfoodProjection:
     ambient: int = flax.struct.field(pytree_node=False)
 
     @property
-    def _head(self) -> int:
+    def head(self) -> int:
         """The least power of two n >= d: `H_L = H_(L/n) (x) H_n` repeats `H_n x` for every block of n rows."""
         return 1 << (self.signs.size - 1).bit_length()
 
     def apply(self, x: Float[Array, " d"]) -> Float[Array, " D"]:
         """Return `P x` in O(D log D) work and O(D) memory."""
-        padded = jnp.pad(x * self.signs * self.scale, (0, self._head - x.size))
-        mixed = hadamard_transform(padded)[self.permutation % self._head] * self.gaussians
-        return hadamard_transform(mixed)[: self.ambient]
+        return _apply(self, x)
 
     def transpose(self, y: Float[Array, " D"]) -> Float[Array, " d"]:
         """Return `P^T y`, the exact transpose: H is symmetric, and `inverse` undoes the permutation."""
-        padded = jnp.pad(y, (0, self.gaussians.size - self.ambient))
-        mixed = (hadamard_transform(padded) * self.gaussians)[self.inverse]
-        # The transpose of a repetition is a sum.
-        head = hadamard_transform(mixed.reshape(-1, self._head).sum(axis=0))
-        return head[: self.signs.size] * self.signs * self.scale
+        return _transpose(self, y)
 
     def gram(self) -> Float[Array, "d d"]:
         """Return `P^T P`, with memory O(D) beside the result."""
@@ -52,6 +47,23 @@ class FastfoodProjection:
     def restricted(self, dim: Int[Array, ""] | int) -> Restricted:
         """Return the first `dim` columns, the others counting as zero."""
         return Restricted(self, dim)
+
+
+def _apply_one(p: FastfoodProjection, x: Float[Array, " d"]) -> Float[Array, " D"]:
+    padded = jnp.pad(x * p.signs * p.scale, (0, p.head - x.size))
+    mixed = hadamard_transform(padded)[p.permutation % p.head] * p.gaussians
+    return hadamard_transform(mixed)[: p.ambient]
+
+
+def _transpose_one(p: FastfoodProjection, y: Float[Array, " D"]) -> Float[Array, " d"]:
+    padded = jnp.pad(y, (0, p.gaussians.size - p.ambient))
+    mixed = (hadamard_transform(padded) * p.gaussians)[p.inverse]
+    # The transpose of a repetition is a sum.
+    head = hadamard_transform(mixed.reshape(-1, p.head).sum(axis=0))
+    return head[: p.signs.size] * p.signs * p.scale
+
+
+_apply, _transpose = exact_transposes(_apply_one, _transpose_one, (in_turn, in_turn))
 
 
 def fastfood_projection(key: PRNGKeyArray, ambient: int, dim: int) -> FastfoodProjection:

@@ -6,6 +6,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from theory_sim.subspace.linear_maps import check_sizes, random_order
+from theory_sim.subspace.products import exact_transposes, in_turn, together
 
 
 @flax.struct.dataclass
@@ -24,17 +25,16 @@ class OneHotProjection:
 
     def apply(self, x: Float[Array, " d"]) -> Float[Array, " D"]:
         """Return `P x` in O(D) work."""
-        return self._signed((x * self._scales(x.dtype))[self._columns()])
+        return _apply(self, x)
 
     def transpose(self, y: Float[Array, " D"]) -> Float[Array, " d"]:
         """Return `P^T y` in O(D) work."""
-        sums = jnp.zeros(self.width, y.dtype).at[self._columns()].add(self._signed(y))
-        return sums * self._scales(y.dtype)
+        return _transpose(self, y)
 
     def gram(self) -> Float[Array, "d d"]:
         """Return `P^T P`: diagonal, since no two columns share a row."""
-        loads = jnp.zeros(self.width).at[self._columns()].add(1.0)
-        return jnp.diag(loads * self._scales(loads.dtype) ** 2)
+        loads = jnp.zeros(self.width).at[self.columns()].add(1.0)
+        return jnp.diag(loads * self.scales(loads.dtype) ** 2)
 
     def restricted(self, dim: Int[Array, ""] | int) -> "OneHotProjection":
         """Return the balanced projection of `dim` dimensions made from the same permutation and signs.
@@ -50,15 +50,29 @@ class OneHotProjection:
         count = (self.order.size - 1 - index) // jnp.maximum(self.dim, 1) + 1
         return jnp.where(index < self.dim, jnp.maximum(count, 0), 0)
 
-    def _scales(self, dtype: jnp.dtype) -> Float[Array, " d"]:
+    def scales(self, dtype: jnp.dtype) -> Float[Array, " d"]:
+        """Return `1/sqrt(n_j)`, and 0 where no row reads the coordinate."""
         loads = self.loads()
         return jnp.where(loads > 0, jax.lax.rsqrt(jnp.maximum(loads, 1).astype(dtype)), 0)
 
-    def _columns(self) -> Int[Array, " D"]:
+    def columns(self) -> Int[Array, " D"]:
+        """Return the column of each row's entry."""
         return self.order % jnp.maximum(self.dim, 1)
 
-    def _signed(self, y: Float[Array, " D"]) -> Float[Array, " D"]:
+    def signed(self, y: Float[Array, " D"]) -> Float[Array, " D"]:
+        """Return a vector of rows times the signs of their entries."""
         return y if self.signs is None else y * self.signs.astype(y.dtype)
+
+
+def _apply_one(p: OneHotProjection, x: Float[Array, " d"]) -> Float[Array, " D"]:
+    return p.signed((x * p.scales(x.dtype))[p.columns()])
+
+
+def _transpose_one(p: OneHotProjection, y: Float[Array, " D"]) -> Float[Array, " d"]:
+    return jnp.zeros(p.width, y.dtype).at[p.columns()].add(p.signed(y)) * p.scales(y.dtype)
+
+
+_apply, _transpose = exact_transposes(_apply_one, _transpose_one, (together, in_turn))
 
 
 def one_hot_projection(

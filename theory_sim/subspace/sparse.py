@@ -10,6 +10,7 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from theory_sim.draws import uniform as uniform_draw
 from theory_sim.subspace.linear_maps import Restricted, check_sizes, gram_by_columns
+from theory_sim.subspace.products import exact_transposes, in_turn
 
 
 @flax.struct.dataclass
@@ -22,11 +23,11 @@ class SparseProjection:
 
     def apply(self, x: Float[Array, " d"]) -> Float[Array, " D"]:
         """Return `P x` in O(d sqrt(D)) work."""
-        return jnp.zeros(self.ambient, x.dtype).at[self.positions].add(self.values * x[:, None])
+        return _apply(self, x)
 
     def transpose(self, y: Float[Array, " D"]) -> Float[Array, " d"]:
         """Return `P^T y` in O(d sqrt(D)) work."""
-        return jnp.sum(self.values * y[self.positions], axis=1)
+        return _transpose(self, y)
 
     def gram(self) -> Float[Array, "d d"]:
         """Return `P^T P`, with memory O(D) beside the result."""
@@ -35,6 +36,18 @@ class SparseProjection:
     def restricted(self, dim: Int[Array, ""] | int) -> Restricted:
         """Return the first `dim` columns, the others counting as zero."""
         return Restricted(self, dim)
+
+
+def _apply_one(projection: SparseProjection, x: Float[Array, " d"]) -> Float[Array, " D"]:
+    entries = projection.values * x[:, None]
+    return jnp.zeros(projection.ambient, x.dtype).at[projection.positions].add(entries)
+
+
+def _transpose_one(projection: SparseProjection, y: Float[Array, " D"]) -> Float[Array, " d"]:
+    return jnp.sum(projection.values * y[projection.positions], axis=1)
+
+
+_apply, _transpose = exact_transposes(_apply_one, _transpose_one, (in_turn, in_turn))
 
 
 def sparse_projection(
