@@ -101,6 +101,20 @@ def test_nothing_underflows_or_cancels_at_any_saturation(seed, loss, scale):
     )
 
 
+def test_equal_scores_pull_to_the_optimal_token_however_little_it_is_attended():
+    """Two tokens tie up to rounding, and the optimal one has attention e^-90: rounding of scores must not decide."""
+    tokens = jnp.array([[[1.0, 0.0, 0.0], [0.1 + 0.2, 1.0, 0.0], [0.3, 0.0, 1.0]]])
+    problem = Problem(tokens, jnp.array([[1.0, 0.0, 0.0]]), jnp.ones(1), jnp.array([1.0, 0.0, 0.0]))
+    assert token_scores(problem)[0, 1] != token_scores(problem)[0, 2]
+    weights = jnp.zeros((3, 3)).at[:, 0].set(jnp.array([-90.0, 30.0, 29.0]))
+    scale, gradient = log_gradient(problem, weights, "correlation")
+    logits = np.asarray(tokens[0] @ weights[:, 0])
+    shares = np.exp(logits - logits.max()) / np.sum(np.exp(logits - logits.max()))
+    expected = -shares * (np.array([0.7, 0.0, 0.0]) - 0.7 * shares[0])
+    found = np.asarray(jnp.exp(scale) * gradient[:, 0])
+    np.testing.assert_allclose(found, np.asarray(tokens[0]).T @ expected, rtol=1e-9)
+
+
 def test_the_direction_survives_where_the_plain_gradient_underflows():
     problem = draw(0, score_spread=0.0)
     simulation = token_selection(**SMALL)._replace(conclude=None)

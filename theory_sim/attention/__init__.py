@@ -38,6 +38,7 @@ from theory_sim.attention.rates import (
     sufficient_width,
     update_rank,
 )
+from theory_sim.attention.selection_capture import selection_capture
 from theory_sim.attention.selection_outcome import selection_outcome
 from theory_sim.attention.selection_rates import (
     direction_error_curve,
@@ -111,6 +112,7 @@ __all__ = [
     "ranks",
     "removals",
     "removed_counts",
+    "selection_capture",
     "selection_outcome",
     "stall_norm",
     "sufficient_width",

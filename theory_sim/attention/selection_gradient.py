@@ -57,18 +57,25 @@ def log_gradient(
 ) -> tuple[Float[Array, ""], Float[Array, "dim dim"]]:
     """Return `a` and `G`, of order one, with `grad L(W) = e^a G` (AT-A-U3).
 
-    `a` is the largest log attention on a token other than its sequence's most attended one, which has
-    `c_ir = -sum_{t != r} c_it`: the rows of `diag(s) - s s^T` sum to zero. The others have nothing to cancel, since
-    `s_i^T gamma_i` is then close to the score of another token than theirs. This is the sum over pairs of AT-A-U3,
-    in one pass over the tokens.
+    With `r` the most attended token of a sequence, `c_it = s_it (delta_t - sum_tau s_i,tau delta_tau)` for the scores
+    `delta_t = gamma_it - gamma_ir` above its own, and `c_ir` is minus the sum of the others, as the rows of `diag(s) -
+    s s^T` sum to zero: nothing cancels. This is the sum over pairs of AT-A-U3, in one pass over the tokens. Scores that
+    differ by rounding alone count as equal: where a token that is not optimal is attended to, what pulls others away
+    from it may be far below the rounding of a score.
     """
     scores, logs = token_scores(problem), log_attention(problem, weights)
     others = ~_most_attended(logs)
+    own = jnp.sum(jnp.where(others, 0.0, scores), axis=1, keepdims=True)
+    rounding = 16 * jnp.finfo(scores.dtype).eps * jnp.max(jnp.abs(scores))
+    above = jnp.where(jnp.abs(scores - own) > rounding, scores - own, 0.0)
+    shift = jnp.sum(jnp.exp(logs) * above, axis=1, keepdims=True)
     scale = jnp.max(jnp.where(others, logs, -jnp.inf))
-    outputs = jnp.sum(jnp.exp(logs) * scores, axis=1, keepdims=True)
-    pulls = jnp.where(others, jnp.exp(jnp.where(others, logs - scale, 0.0)) * (scores - outputs), 0.0)
+    pulls = jnp.where(others, jnp.exp(jnp.where(others, logs - scale, 0.0)) * (above - shift), 0.0)
+    largest = jnp.max(jnp.abs(pulls))
+    largest = jnp.where(largest > 0, largest, 1.0)
+    pulls = pulls / largest
     pulls = jnp.where(others, pulls, -jnp.sum(pulls, axis=1, keepdims=True))
-    return scale, _assemble(problem, pulls, falling_slope(loss, outputs))
+    return scale + jnp.log(largest), _assemble(problem, pulls, falling_slope(loss, own + shift))
 
 
 def plain_gradient(problem: Problem, weights: Float[Array, "dim dim"], loss: str) -> Float[Array, "dim dim"]:

@@ -1,0 +1,161 @@
+"""Cones around locally optimal directions keep what starts in them; with equal scores of other tokens none is left."""
+
+import numpy as np
+import xarray as xr
+
+from theory_sim import (
+    AtLeast,
+    AtMost,
+    Claim,
+    Estimate,
+    Ordering,
+    Sweep,
+    bootstrap,
+    by_seed,
+    cellwise,
+    proportion,
+)
+from theory_sim.attention import selection_capture
+
+WIDE = 30.0
+"""The norm of starts at which attention is almost saturated."""
+
+
+def wanted(*, score_spread, place, opening, radius, problem_seed, **_):
+    """Select starts around the second best token, and around the best from afar."""
+    seconds = (place == 1) & ((score_spread > 0) | (problem_seed < 96))
+    return seconds | (
+        (place == 0) & (score_spread > 0) & (radius == WIDE) & (opening <= 0.1) & (problem_seed < 32)
+    )
+
+
+SWEEP = Sweep(
+    simulation=selection_capture,
+    shape={"inputs": [5], "tokens": [5], "dim": [5]},
+    problem={"score_spread": [0.0, 1.0], "place": [0, 1]},
+    run={"opening": [0.0, 0.1, 0.3, 1.0], "radius": [0.3, 3.0, WIDE], "step_size": [0.4]},
+    problem_seeds=160,
+    steps=[1500],
+    presets={
+        "smoke": {"opening": [0.0, 1.0], "radius": [WIDE], "problem_seeds": 8, "steps": [300]},
+        "quick": {},
+        "paper": {
+            "opening": [0.0, 0.03, 0.1, 0.2, 0.3, 0.5, 1.0],
+            "radius": [0.3, 1.0, 3.0, 10.0, WIDE],
+            "problem_seeds": 1000,
+            "steps": [5000],
+        },
+    },
+    where=wanted,
+)
+
+
+def share(name: str):
+    """Measure a share of all problems, at each size, with the Wilson interval."""
+
+    @cellwise
+    def measure(data: xr.Dataset) -> Estimate:
+        found = by_seed(data, name)
+        return proportion(int(found.sum()), len(found))
+
+    return measure
+
+
+@cellwise
+def optimal_unless_pushed(data: xr.Dataset) -> Estimate:
+    """Measure the share of problems that end at the optimal tokens, of those where no other direction pushes away."""
+    found = by_seed(data, "global")[by_seed(data, "push") < 1]
+    return proportion(int(found.sum()), len(found))
+
+
+@cellwise
+def captured_locals(data: xr.Dataset) -> Estimate:
+    """Measure the share of problems that keep the tokens they start around, of those where they are locally optimal."""
+    local = by_seed(data, "target_local") > 0
+    found = by_seed(data, "captured")[local]
+    return proportion(int(found.sum()), len(found))
+
+
+def falls(data: xr.Dataset) -> Estimate:
+    """Measure the mean share of kept tokens, along the axis that varies, of problems where they are locally optimal."""
+    axis = "opening" if data.sizes["opening"] > 1 else "radius"
+    local = by_seed(data, "target_local", axis)[:, 0] > 0
+    return bootstrap(by_seed(data, "captured", axis)[local], window=f"{int(local.sum())} problems")
+
+
+def cells(score_spread: float = 1.0, place: int = 1, opening=(0.0,), radius=(WIDE,)) -> dict:
+    """Name the cells of some starts."""
+    return {
+        "score_spread": [score_spread],
+        "place": [place],
+        "opening": list(np.atleast_1d(opening)),
+        "radius": list(np.atleast_1d(radius)),
+    }
+
+
+CLAIMS = [
+    Claim(
+        ids=("AT-A5", "AT-A-T6"),
+        statement="equal scores of the other tokens: all starts end at the optimal tokens, also those around others",
+        source="arXiv:2308.16898, Theorem 4",
+        label="paper",
+        measure=share("global"),
+        at=cells(0.0, opening=(0.0, 0.3, 1.0), radius=(0.3, WIDE)),
+        control=cells(1.0, opening=(0.0, 0.3, 1.0), radius=(0.3, WIDE)),
+        control_reason="with scores as drawn, the second best token may be locally optimal",
+        prediction=AtLeast(0.88),
+        tolerance_reason="all of 32 problems would leave a chance of 11%, of 96, 4%",
+        remark="a sequence that attends to another token is not pulled back where the direction of the other sequences"
+        " pushes it on by rho > 1 (see the next claim): the theorem's proof does not cover it",
+    ),
+    Claim(
+        ids=("AT-A5", "AT-A-T6"),
+        statement="the same on problems with rho < 1, rho being how far the solution for all other sequences scores a"
+        " sequence's other tokens above its optimal one",
+        source="arXiv:2308.16898, Theorem 4, with a condition",
+        label="derived",
+        derivation="along that solution the pull back to the optimal token falls like e^(-rho c), those of other\n"
+        "sequences like e^-c: it wins if rho < 1, and is lost if rho > 1",
+        measure=optimal_unless_pushed,
+        at=cells(0.0, opening=(0.0, 0.3, 1.0), radius=(0.3, WIDE)),
+        control=cells(1.0, opening=(0.0, 0.3, 1.0), radius=(0.3, WIDE)),
+        control_reason="with scores as drawn, the second best token may be locally optimal",
+        prediction=AtLeast(0.92),
+        tolerance_reason="all of 50 problems leave a chance of 7%",
+    ),
+    Claim(
+        ids=("AT-A11", "AT-A-T10"),
+        statement="starts far out in the direction of locally optimal tokens keep these, also 25 degrees away",
+        source="arXiv:2308.16898, Theorem 7 (some cone)",
+        label="paper",
+        measure=captured_locals,
+        at=cells(opening=(0.0, 0.1)),
+        control=cells(opening=(1.0,)),
+        control_reason="starts in random directions",
+        prediction=AtLeast(0.8),
+        tolerance_reason="the cone's opening is not known, and 40 problems leave 9%",
+    ),
+    Claim(
+        ids=("AT-A11", "AT-A5"),
+        statement="tokens that are not locally optimal are left even by starts in their own direction",
+        source="arXiv:2308.16898, Theorems 4 and 7",
+        label="paper",
+        measure=share("captured"),
+        at=cells(0.0),
+        control=cells(1.0, place=0),
+        control_reason="the optimal tokens are locally optimal on all data",
+        prediction=AtMost(0.12),
+        tolerance_reason="none of 32 problems would leave a chance of 11%, of 96, 4%",
+    ),
+    Claim(
+        ids=("AT-A11", "AT-A-T10"),
+        statement="the chance to keep locally optimal tokens falls with the angle of the start",
+        source="arXiv:2308.16898, Theorem 7 (some cone)",
+        label="paper",
+        measure=falls,
+        at=cells(opening=(0.0, 1.0)),
+        control=cells(radius=(0.3, WIDE)),
+        control_reason="with the norm of the start it rises",
+        prediction=Ordering("decreasing"),
+    ),
+]
