@@ -9,7 +9,7 @@ import optax
 import pytest
 
 from theory_sim.attention import pattern_transformer
-from theory_sim.bench import KERNELS, measure, plain_numpy
+from theory_sim.bench import KERNELS, measure, network_kernels, plain_numpy
 from theory_sim.bench.cost import Device, estimate
 from theory_sim.bench.sensing_kernels import symmetric_sensing
 from theory_sim.sensing import asymmetric_gd, gauss_newton, scaled_gd, subgradient, symmetric_gd, unvech
@@ -116,6 +116,34 @@ def test_subspace():
         widths = [64, 5, 4, 10]
         moved, memory = plain_numpy.subspace_step(moved, memory, start, rows, batch, widths, hyper.step_size)
     np.testing.assert_allclose(state.moved[:7], moved, rtol=1e-8)
+
+
+@pytest.mark.parametrize(("kind", "dim"), [("fastfood", 7), ("signed_one_hot", 7), ("fastfood", 0)])
+def test_networks_in_structured_subspaces(kind, dim):
+    one = tuple(part[:1] for part in digits())
+    adam = partial(optax.adam, b1=0.9, b2=0.99)
+    simulation = subspace_training(
+        MLP([5, 4, 10]), one, max_dim=7, projection=kind, optimizer=adam, batch_size=2
+    )
+    hyper = simulation.hyper._replace(dim=dim, step_size=0.05, direct_step_size=0.05)
+    problem = simulation.sample(jax.random.key(0), simulation.setting)
+    state = simulation.init(jax.random.key(1), problem, hyper)
+    maps = network_kernels.plain_map(problem, dim)
+    plain = plain_numpy.network_training(
+        *one[:2], [64, 5, 4, 10], np.asarray(state.start), maps, batch=2, step_size=0.05
+    )
+    advance = jax.jit(simulation.step)
+    for _ in range(5):
+        state = advance(jax.random.key(2), problem, hyper, state)
+        moved = plain()
+    np.testing.assert_allclose(state.moved[: len(moved)], moved, rtol=1e-7, atol=1e-12)
+
+
+def test_every_kernel_of_networks_runs_and_its_loop_too():
+    for make in (network_kernels.direct_network, network_kernels.fastfood_network):
+        kernel = make(runs=4, steps=2, images=4)
+        assert bool(jnp.isfinite(kernel.call()["train_loss"]).all()), kernel.name
+        assert np.isfinite(kernel.numpy()()).all()
 
 
 def test_the_benchmark_measures_a_kernel_against_its_limit_and_its_loop():

@@ -60,7 +60,7 @@ def transformer(*, runs: int = 256, steps: int = 400) -> Kernel:
 
         return plain_torch.transformer(tokens, labels, width=64, batch=8, queries=4, step_size=0.1)
 
-    flops = _flops(simulation, problem, state)
+    flops = flops_of(simulation, problem, state)
     moved = 2.0 * nbytes(state.weights) + 8 * tokens[0].nbytes
     return Kernel(
         "attention.pattern_transformer d=16 m=64", runs, steps, call, flops, 0.0, moved, numpy, torch
@@ -94,7 +94,7 @@ def subspace_network(*, runs: int = 64, steps: int = 100, dim: int = 240) -> Ker
 
         return plain_torch.subspace(x, y, widths, rows, start, batch=128, step_size=0.05)
 
-    flops = _flops(simulation, problem, state)
+    flops = flops_of(simulation, problem, state)
     name = f"subspace.subspace_training D={start.size} d={dim}"
     return Kernel(name, runs, steps, call, flops, 2.0 * rows.nbytes, 2.0 * nbytes(state), numpy, torch)
 
@@ -124,7 +124,8 @@ def batch(simulation: Simulation, runs: int, steps: int, swept: dict[str, Any]) 
     return lambda: compiled(*placed), problem, state
 
 
-def _flops(simulation: Simulation, problem: Any, state: Any) -> float:
+def flops_of(simulation: Simulation, problem: Any, state: Any) -> float:
+    """Return the operations of one step of one run, as XLA counts them."""
     hyper = jax.tree.map(jnp.asarray, simulation.hyper)
     lowered = jax.jit(simulation.step).lower(jax.random.key(0), problem, hyper, state)
     return float((lowered.cost_analysis() or {}).get("flops", 0.0))

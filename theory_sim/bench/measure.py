@@ -14,6 +14,8 @@ import jax.numpy as jnp
 from rich.table import Table
 
 from theory_sim.bench.kernels import Kernel, subspace_network, transformer
+from theory_sim.bench.network_kernels import direct_network, fastfood_network, one_hot_network
+from theory_sim.bench.projection_kernels import PROJECTION_KERNELS
 from theory_sim.bench.sensing_kernels import (
     asymmetric_sensing,
     gauss_newton_sensing,
@@ -34,6 +36,10 @@ KERNELS: tuple[Callable[[], Kernel], ...] = (
     riemannian_sensing,
     transformer,
     subspace_network,
+    direct_network,
+    one_hot_network,
+    fastfood_network,
+    *PROJECTION_KERNELS,
 )
 ROUNDS = 7
 PLAIN_SECONDS = 0.3

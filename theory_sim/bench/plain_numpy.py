@@ -4,6 +4,7 @@ The gradients are derived by hand, so that they also check the kernels' own.
 """
 
 import itertools
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
@@ -167,6 +168,84 @@ def flatten(network: Network) -> Array:
     """Return the parameters of a network in one vector, as `unflatten` takes them."""
     pairs = zip(network.biases, network.kernels, strict=True)
     return np.concatenate([part.ravel() for pair in pairs for part in pair])
+
+
+class OneHot(NamedTuple):
+    """A signed one-hot map: parameter i is `signs[i] / sqrt(load)` times coordinate `columns[i]`."""
+
+    columns: Array
+    signs: Array
+    dim: int
+
+    def apply(self, z: Array) -> Array:
+        """Return `P z`."""
+        return (z / np.sqrt(np.bincount(self.columns)))[self.columns] * self.signs
+
+    def transpose(self, y: Array) -> Array:
+        """Return `P^T y`."""
+        sums = np.bincount(self.columns, weights=y * self.signs, minlength=self.dim)
+        return sums / np.sqrt(np.bincount(self.columns))
+
+
+class Fastfood(NamedTuple):
+    """A Fastfood map by butterflies, over all L entries: `scale H G Pi H B [z; 0]`, cut to the parameters."""
+
+    signs: Array
+    permutation: Array
+    gaussians: Array
+    scale: Array
+
+    def apply(self, z: Array) -> Array:
+        """Return `P z`, all L entries."""
+        padded = np.zeros(self.gaussians.size)
+        padded[: z.size] = z * self.signs
+        return self.scale * butterflies(butterflies(padded)[self.permutation] * self.gaussians)
+
+    def transpose(self, y: Array) -> Array:
+        """Return `P^T y` of L entries, those beyond the parameters being zero."""
+        mixed = np.empty(self.gaussians.size)
+        mixed[self.permutation] = butterflies(y) * self.gaussians
+        return self.scale * butterflies(mixed)[: self.signs.size] * self.signs
+
+
+def butterflies(x: Array) -> Array:
+    """Return the Hadamard transform of a vector, one factor of two at a time."""
+    half = 1
+    while half < x.size:
+        pairs = x.reshape(-1, 2, half)
+        x = np.stack([pairs[:, 0] + pairs[:, 1], pairs[:, 0] - pairs[:, 1]], axis=1).ravel()
+        half *= 2
+    return x
+
+
+def network_training(
+    x: Array,
+    y: Array,
+    widths: list[int],
+    start: Array,
+    maps: OneHot | Fastfood | None,
+    *,
+    batch: int,
+    step_size: float,
+) -> Callable[[], Array]:
+    """Return one step of Adam on a network's parameters (`maps` None) or in a subspace; it returns what has moved."""
+    draw, count = np.random.default_rng(0), start.size
+    size = count if maps is None else maps.dim if isinstance(maps, OneHot) else maps.signs.size
+    moved, memory = np.zeros(size), Adam(0, np.zeros(size), np.zeros(size))
+
+    def step() -> Array:
+        nonlocal moved, memory
+        chosen = draw.integers(len(y), size=batch)
+        image = moved if maps is None else maps.apply(moved)[:count]
+        gradient = flatten(network_gradient(unflatten(start + image, widths), x[chosen], y[chosen]))
+        if isinstance(maps, Fastfood):
+            gradient = np.pad(gradient, (0, maps.gaussians.size - count))
+        pulled = gradient if maps is None else maps.transpose(gradient)
+        update, memory = adam_update(pulled, memory, step_size, b1=0.9, b2=0.99)
+        moved = moved + update
+        return moved
+
+    return step
 
 
 def subspace_step(

@@ -10,6 +10,8 @@ from collections.abc import Callable
 import numpy as np
 import torch
 
+from theory_sim.bench.plain_numpy import Fastfood, OneHot
+
 Step = Callable[[], object]
 
 
@@ -58,15 +60,67 @@ def subspace(
     step_size: float,
 ) -> Step:
     """Return one step of Adam in a dense random subspace of a ReLU network."""
-    all_x, all_y, projection = torch.tensor(x), torch.tensor(y.astype(np.int64)), torch.tensor(rows)
-    offset = torch.tensor(start)
-    moved = torch.zeros(len(rows), dtype=all_x.dtype, requires_grad=True)
+    projection = torch.tensor(rows)
+    return _mapped(x, y, widths, start, len(rows), lambda z: z @ projection, batch, step_size)
+
+
+def network_training(
+    x: np.ndarray,
+    y: np.ndarray,
+    widths: list[int],
+    start: np.ndarray,
+    maps: OneHot | Fastfood | None,
+    *,
+    batch: int,
+    step_size: float,
+) -> Step:
+    """Return one step of Adam on a network's parameters (`maps` None) or in a one-hot or Fastfood subspace."""
+    if maps is None:
+        return _mapped(x, y, widths, start, start.size, lambda z: z, batch, step_size)
+    if isinstance(maps, OneHot):
+        columns, signs = torch.tensor(maps.columns), torch.tensor(maps.signs).to(torch.tensor(x).dtype)
+        scales = torch.bincount(columns).to(signs.dtype).rsqrt()
+        return _mapped(
+            x, y, widths, start, maps.dim, lambda z: (z * scales)[columns] * signs, batch, step_size
+        )
+    flips, gaussians = torch.tensor(maps.signs), torch.tensor(maps.gaussians)
+    permutation, scale = torch.tensor(maps.permutation.astype(np.int64)), float(maps.scale)
+
+    def fastfood(z: torch.Tensor) -> torch.Tensor:
+        padded = torch.nn.functional.pad(z * flips, (0, len(gaussians) - len(z)))
+        return scale * _butterflies(_butterflies(padded)[permutation] * gaussians)[: start.size]
+
+    return _mapped(x, y, widths, start, len(flips), fastfood, batch, step_size)
+
+
+def _butterflies(x: torch.Tensor) -> torch.Tensor:
+    half = 1
+    while half < x.numel():
+        pairs = x.view(-1, 2, half)
+        x = torch.stack((pairs[:, 0] + pairs[:, 1], pairs[:, 0] - pairs[:, 1]), dim=1).view(-1)
+        half *= 2
+    return x
+
+
+def _mapped(
+    x: np.ndarray,
+    y: np.ndarray,
+    widths: list[int],
+    start: np.ndarray,
+    dim: int,
+    displacement: Callable[[torch.Tensor], torch.Tensor],
+    batch: int,
+    step_size: float,
+) -> Step:
+    """Return one step of Adam on z, the parameters being `start + displacement(z)`."""
+    all_x, all_y, offset = torch.tensor(x), torch.tensor(y.astype(np.int64)), torch.tensor(start)
+    moved = torch.zeros(dim, dtype=all_x.dtype, requires_grad=True)
     optimizer = torch.optim.Adam([moved], lr=step_size, betas=(0.9, 0.99))
     sizes = [size for i, o in itertools.pairwise(widths) for size in (o, i * o)]
 
     def step() -> object:
         index = torch.randint(len(all_y), (batch,))
-        parts = torch.split(offset + moved @ projection, sizes)
+        parts = torch.split(offset + displacement(moved), sizes)
         hidden = all_x[index]
         for layer in range(len(widths) - 1):
             hidden = torch.relu(hidden) if layer else hidden
