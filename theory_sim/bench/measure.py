@@ -16,7 +16,6 @@ from rich.table import Table
 from theory_sim.bench.kernels import Kernel, subspace_network, transformer
 from theory_sim.bench.network_kernels import direct_network, fastfood_network, one_hot_network
 from theory_sim.bench.projection_kernels import PROJECTION_KERNELS
-from theory_sim.bench.projection_kernels import PROJECTION_KERNELS
 from theory_sim.bench.sensing_kernels import (
     asymmetric_sensing,
     gauss_newton_sensing,
@@ -40,7 +39,6 @@ KERNELS: tuple[Callable[[], Kernel], ...] = (
     direct_network,
     one_hot_network,
     fastfood_network,
-    *PROJECTION_KERNELS,
     *PROJECTION_KERNELS,
 )
 ROUNDS = 7
