@@ -68,7 +68,7 @@ SWEEP = Sweep(
         },
         "quick": {},
         "paper": {
-            "relevant_fraction": np.unique(np.append(np.geomspace(0.1, 0.9, 11).round(3), 0.45)),
+            "relevant_fraction": np.unique([*np.geomspace(0.1, 0.9, 11).round(3), 0.2, 0.3, 0.45, 0.65, 0.9]),
             "step_size": [0.025, 0.05, 0.1, 0.2, 0.4],
             "query_key_scale": [0.1, 0.3, 0.6, 1.0, 1.5],
             "problem_seeds": 64,
