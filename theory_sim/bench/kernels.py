@@ -38,33 +38,68 @@ class Kernel(NamedTuple):
 
 def transformer(*, runs: int = 256, steps: int = 400) -> Kernel:
     """The one-layer transformer at the size of its study's quick preset; flops as XLA counts a lone step."""
-    simulation = pattern_transformer(dim=16, tokens=12, max_width=64, samples=256, test_samples=128)
+    sizes = TransformerSizes(dim=16, tokens=12, width=64, samples=256, batch=8, queries=4)
+    return _transformer(sizes, runs, steps)
+
+
+def wide_transformer(*, runs: int = 4, steps: int = 50) -> Kernel:
+    """The same at the width of a theorem's m >~ M^2 log N: bound by arithmetic.
+
+    Few runs at once: the hidden neurons of more than two runs a core (0.5 MB each) leave the cache.
+    """
+    sizes = TransformerSizes(dim=64, tokens=32, width=512, samples=256, batch=16, queries=8)
+    return _transformer(sizes, runs, steps)
+
+
+class TransformerSizes(NamedTuple):
+    """The sizes of a one-layer transformer and of its data."""
+
+    dim: int
+    tokens: int
+    width: int
+    samples: int
+    batch: int
+    queries: int
+
+
+def _transformer(sizes: TransformerSizes, runs: int, steps: int) -> Kernel:
+    dim, length, width, samples, size, queries = sizes
+    simulation = pattern_transformer(
+        dim=dim,
+        tokens=length,
+        max_width=width,
+        samples=samples,
+        test_samples=128,
+        batch=size,
+        queries=queries,
+    )
     call, problem, state = batch(simulation, runs, steps, {})
     tokens, labels = np.asarray(problem.train.tokens), 1.0 - 2.0 * np.asarray(problem.train.labels)
-    head = np.where(np.arange(64) % 2 == 0, 1, -1) / 8.0
+    head = np.where(np.arange(width) % 2 == 0, 1, -1) / np.sqrt(width)
 
     def numpy() -> Step:
         draw = np.random.default_rng(0)
-        eye = 0.3 * np.eye(16)
-        weights = plain_numpy.Transformer(eye, eye, eye, 0.01 * draw.normal(size=(64, 16)))
+        eye = 0.3 * np.eye(dim)
+        weights = plain_numpy.Transformer(eye, eye, eye, 0.01 * draw.normal(size=(width, dim)))
 
         def step() -> None:
             nonlocal weights
-            chosen = draw.integers(256, size=8)
-            weights = plain_numpy.transformer_step(weights, tokens[chosen], labels[chosen], head, 4, 0.1)
+            chosen = draw.integers(samples, size=size)
+            weights = plain_numpy.transformer_step(
+                weights, tokens[chosen], labels[chosen], head, queries, 0.1
+            )
 
         return step
 
     def torch() -> Step:
         from theory_sim.bench import plain_torch
 
-        return plain_torch.transformer(tokens, labels, width=64, batch=8, queries=4, step_size=0.1)
+        return plain_torch.transformer(tokens, labels, width, size, queries, step_size=0.1)
 
     flops = flops_of(simulation, problem, state)
-    moved = 2.0 * nbytes(state.weights) + 8 * tokens[0].nbytes
-    return Kernel(
-        "attention.pattern_transformer d=16 m=64", runs, steps, call, flops, 0.0, moved, numpy, torch
-    )
+    moved = 2.0 * nbytes(state.weights) + size * tokens[0].nbytes
+    name = f"attention.pattern_transformer d={dim} m={width}"
+    return Kernel(name, runs, steps, call, flops, 0.0, moved, numpy, torch)
 
 
 def subspace_network(*, runs: int = 64, steps: int = 100, dim: int = 240) -> Kernel:

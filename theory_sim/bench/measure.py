@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 from rich.table import Table
 
-from theory_sim.bench.kernels import Kernel, subspace_network, transformer
+from theory_sim.bench.kernels import Kernel, subspace_network, transformer, wide_transformer
 from theory_sim.bench.network_kernels import direct_network, fastfood_network, one_hot_network
 from theory_sim.bench.projection_kernels import PROJECTION_KERNELS
 from theory_sim.bench.sensing_kernels import (
@@ -35,6 +35,7 @@ KERNELS: tuple[Callable[[], Kernel], ...] = (
     gauss_newton_sensing,
     riemannian_sensing,
     transformer,
+    wide_transformer,
     subspace_network,
     direct_network,
     one_hot_network,
