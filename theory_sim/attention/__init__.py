@@ -29,6 +29,7 @@ from theory_sim.attention.pruning import (
     quantiles,
     two_groups,
 )
+from theory_sim.attention.quadratic_head import quadratic_head
 from theory_sim.attention.rates import (
     confusion_constant,
     key_angle,
@@ -108,6 +109,7 @@ __all__ = [
     "prompt_max_margin",
     "pruned_outputs",
     "pruning_ranks",
+    "quadratic_head",
     "quantiles",
     "ranks",
     "removals",

@@ -1,0 +1,43 @@
+"""Numbers of selected tokens under a quadratic head, on the prediction, and distances from optimum and direction."""
+
+import numpy as np
+import xarray as xr
+from matplotlib.figure import Figure
+
+from theory_sim import bootstrap, by_seed
+from theory_sim.plotting import COLORS, figure, interval, panel_label, theory_line
+
+PUBLISHED = {0.0: 1.0, 0.2: 2.7, 1.0: 7.0, 4.0: 10.0}
+"""Read from Fig. 9 of arXiv:2308.16898."""
+
+
+def draw(data: xr.Dataset) -> Figure:
+    data = data.isel(tokens=0, run_seed=0, step_size=-1)
+    places = np.arange(data.sizes["penalty"])
+    penalties = data["penalty"].to_numpy()
+    fig, axes = figure(columns=2, panels=(1, 2), height=2.3)
+    panel_label(axes[0], "a", "ten tokens" if data["tokens"] == 10 else "tokens")
+    interval(
+        axes[0], places, bootstrap(by_seed(data, "selected", "penalty")), color=COLORS[0], label="selected"
+    )
+    theory_line(
+        axes[0], places, by_seed(data, "predicted", "penalty").mean(axis=0), label="projection on the simplex"
+    )
+    shown = [(place, PUBLISHED[p]) for place, p in enumerate(penalties) if p in PUBLISHED]
+    axes[0].plot(*zip(*shown, strict=True), "x", color=COLORS[1], markersize=5, label="published")
+    axes[0].set(ylabel="selected tokens, mean", ylim=(0, 11))
+    axes[0].legend(loc="upper left")
+    panel_label(axes[1], "b", "errors")
+    for color, name, label in (
+        (COLORS[0], "attention_error", "attention, from the optimal one"),
+        (COLORS[2], "direction_error", "direction of the logits, from Gen-SVM"),
+    ):
+        interval(
+            axes[1], places, bootstrap(by_seed(data, name, "penalty"), np.median), color=color, label=label
+        )
+    axes[1].set(ylabel="median error", yscale="log", ylim=(1e-6, 10))
+    axes[1].legend(loc="upper left")
+    for axis in axes:
+        axis.set_xticks(places, [f"{p:g}" for p in penalties])
+        axis.set_xlabel(r"penalty $\lambda$")
+    return fig
