@@ -19,7 +19,7 @@ def rounded_digits(*, labels: str = "true") -> Simulation:
     """Digits in subspaces, theta_d rounded to 64 values from -8 to 8; labels "true" or "shuffled"."""
     data = shuffled_labels(digits()) if labels == "shuffled" else digits()
     adam = partial(optax.adam, b1=0.9, b2=0.99)
-    simulation = rounded_training(MLP([20, 20, 10]), data, max_dim=max(DIMS), optimizer=adam)
+    simulation = rounded_training(MLP([20, 20, 10]), data, max_dim=max(DIMS), optimizer=adam, dtype="float32")
     hyper = simulation.hyper._replace(step_size=0.05, direct_step_size=0.01, levels=LEVELS, largest=LARGEST)
     return simulation._replace(hyper=hyper)
 

@@ -8,7 +8,7 @@ import xarray as xr
 from theory_sim import AtMost, Claim, Estimate, Simulation, Sweep, by_seed, computed
 from theory_sim.subspace import MLP, digits, log_dimension_ratio, subspace_training
 
-DIMS = [0, 80, 160, 240]
+DIMS = [0, 120, 240]
 FAINT = 0.1
 
 
@@ -22,6 +22,7 @@ def structured_subspaces(*, structure: str = "tensors", brightness: float = 1.0)
         max_dim=max(DIMS),
         structure=structure,
         optimizer=partial(optax.adam, b1=0.9, b2=0.99),
+        dtype="float32",
     )
     # Columns are sqrt(6) longer than those of one projection for all six tensors, whose step is 0.05.
     return simulation._replace(hyper=simulation.hyper._replace(step_size=0.02, direct_step_size=0.01))
@@ -34,7 +35,7 @@ SWEEP = Sweep(
     problem_seeds=8,
     steps=[600],
     presets={
-        "smoke": {"dim": [0, 80, 240], "problem_seeds": 2, "steps": [20]},
+        "smoke": {"dim": [0, 120, 240], "problem_seeds": 2, "steps": [20]},
         "quick": {},
         "paper": {"problem_seeds": 32, "dim": [0, 40, 80, 120, 160, 200, 240], "steps": [600, 4000]},
     },

@@ -170,6 +170,11 @@ def test_teachers_of_one_seed_share_their_features_alone():
     np.testing.assert_array_equal(first.train_y, teacher_data().train_y)
     assert np.bincount(first.train_y, minlength=4).min() > 100
     assert [len(part) for part in first] == [2000, 2000, 1000, 1000]
+    alike = teacher_data(head=1, likeness=0.9)
+    assert np.mean(first.train_y == other.train_y) < np.mean(first.train_y == alike.train_y) < 0.95
+    np.testing.assert_array_equal(teacher_data(head=1, likeness=1.0).train_y, first.train_y)
+    with pytest.raises(ValueError, match="likeness must lie between 0 and 1, got 2"):
+        teacher_data(likeness=2)
     with pytest.raises(ValueError, match="hidden <= dim"):
         teacher_data(dim=3, hidden=4)
     with pytest.raises(ValueError, match="two classes"):

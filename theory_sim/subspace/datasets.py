@@ -76,23 +76,32 @@ def teacher_data(
     test: int = 1000,
     features: int = 0,
     head: int = 0,
+    likeness: float = 0.0,
 ) -> Dataset:
     """Return Gaussian inputs [count, dim] labelled by a random network of one hidden layer.
 
     The label is the largest entry of `V (relu(W x) - E relu(W x))`, W [hidden, dim] with orthonormal rows and V
     [classes, hidden] Gaussian with rows of unit norm, so that classes are about equally frequent. W and the inputs
-    are drawn from the seed `features`, V from `head`: teachers of the same `features` and other heads are related
-    tasks. Raises ValueError unless all sizes are at least 1, classes at least 2 and hidden <= dim.
+    are drawn from the seed `features`, V from `head`. With `likeness` c it is `c V_0 + sqrt(1 - c^2) V` instead, V_0
+    being head 0 of the same features: a task related to that one's, and the same at c = 1.
+    Raises ValueError unless all sizes are at least 1, classes at least 2, hidden <= dim and 0 <= likeness <= 1.
     """
     sizes = {"dim": dim, "hidden": hidden, "classes": classes - 1, "train": train, "test": test}
     if min(sizes.values()) < 1 or hidden > dim:
         raise ValueError(
             f"teacher_data needs sizes of at least 1, two classes and hidden <= dim, got {sizes}"
         )
+    if not 0 <= likeness <= 1:
+        raise ValueError(f"likeness must lie between 0 and 1, got {likeness}")
     generator = np.random.default_rng([features, 0])
     first = np.linalg.qr(generator.normal(size=(dim, hidden)))[0]
-    second = np.random.default_rng([features, 1, head]).normal(size=(hidden, classes))
-    second /= np.linalg.norm(second, axis=0)
+    shared, own = (
+        rows / np.linalg.norm(rows, axis=0)
+        for rows in (
+            np.random.default_rng([features, 1, h]).normal(size=(hidden, classes)) for h in (0, head)
+        )
+    )
+    second = likeness * shared + np.sqrt(1 - likeness**2) * own
     x = generator.normal(size=(train + test, dim))
     labels = np.argmax((np.maximum(x @ first, 0) - 1 / np.sqrt(2 * np.pi)) @ second, axis=1)
     return Dataset(x[:train], labels[:train], x[train:], labels[train:])

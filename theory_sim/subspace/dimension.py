@@ -83,11 +83,11 @@ def log_dimension_ratio(
 
     def of(seeds: np.ndarray) -> np.ndarray:
         pairs = ((first, direct_first), (second, direct_second))
-        a, b = (
-            np.log(_first_reach(x, scores[seeds].mean(axis=-2), share * direct[seeds].mean(axis=-1)))
-            for scores, direct in pairs
-        )
         with np.errstate(invalid="ignore"):
+            a, b = (
+                np.log(_first_reach(x, scores[seeds].mean(axis=-2), share * direct[seeds].mean(axis=-1)))
+                for scores, direct in pairs
+            )
             return b - a
 
     finite = all(np.isfinite(array).all() for array in (first, second, direct_first, direct_second))

@@ -37,7 +37,7 @@ def fine_tuning(
     and the minibatches of both, so that runs of all dimensions start from one checkpoint. Metrics, options and errors
     are those of `subspace_training`, of the target; `dim` 0 is ordinary fine-tuning. Source: SU-A2-2.
     """
-    rule = {name: options[name] for name in ("optimizer", "batch_size") if name in options}
+    rule = {name: options[name] for name in ("optimizer", "batch_size", "dtype") if name in options}
     before = subspace_training(model, source, max_dim=1, projection=_no_projection, **rule)
     after = subspace_training(model, target, max_dim=max_dim, **options)
 

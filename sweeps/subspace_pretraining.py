@@ -1,0 +1,100 @@
+"""Pretraining on a related task lowers the intrinsic dimension of fine-tuning (arXiv:2012.13255)."""
+
+from functools import partial
+
+import numpy as np
+import optax
+import xarray as xr
+
+from theory_sim import AtMost, Claim, Estimate, Ordering, Simulation, Sweep, by_seed, computed
+from theory_sim.subspace import MLP, fine_tuning, intrinsic_dimension, log_dimension_ratio, teacher_data
+
+DIMS = [0, 20, 40, 80, 160, 320]
+CHECKPOINTS = [0, 300]
+TEACHER = {"dim": 10, "hidden": 4, "train": 4000}
+
+
+def pretrained(*, source: str = "related", width: int = 32) -> Simulation:
+    """One hidden layer of `width`; the target's teacher is made from the source's (related), or from another one's."""
+    features = {"related": 0, "unrelated": 1}[source]
+    simulation = fine_tuning(
+        MLP([width, 4]),
+        teacher_data(**TEACHER, features=features),
+        teacher_data(**TEACHER, features=0, head=1, likeness=0.95),
+        max_dim=max(DIMS),
+        optimizer=partial(optax.adam, b1=0.9, b2=0.99),
+        dtype="float32",
+    )
+    return simulation._replace(hyper=simulation.hyper._replace(step_size=0.03, direct_step_size=0.01))
+
+
+SWEEP = Sweep(
+    simulation=pretrained,
+    shape={"source": ["related", "unrelated"], "width": [32, 128]},
+    run={"dim": DIMS, "pretraining": CHECKPOINTS},
+    problem_seeds=8,
+    steps=[400],
+    where=lambda source, width, **_: (source == "related") | (width == 128),
+    presets={
+        "smoke": {
+            "width": [128],
+            "dim": [0, 20, 80],
+            "pretraining": [0, 300],
+            "problem_seeds": 2,
+            "steps": [20],
+        },
+        "quick": {},
+        "paper": {"problem_seeds": 32, "width": [32, 128, 512], "steps": [400, 2000]},
+    },
+)
+
+
+def curve(data: xr.Dataset) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Dimensions, test accuracies of each seed at them, and those of ordinary fine-tuning."""
+    dims, scores = computed(data)["dim"].to_numpy(), by_seed(data.isel(step=-1), "test_accuracy", "dim")
+    return dims[dims > 0], scores[:, dims > 0], scores[:, dims == 0].mean(axis=1)
+
+
+def d90_along_checkpoints(data: xr.Dataset) -> Estimate:
+    """d90 (individual baseline) from each checkpoint."""
+    each = []
+    for steps in data["pretraining"].to_numpy():
+        dims, scores, direct = curve(data.sel(pretraining=[steps]))
+        each.append(intrinsic_dimension(dims, scores, baseline=direct))
+    value, low, high = (np.array([estimate[part] for estimate in each]) for part in range(3))
+    return Estimate(value, low, high, each[0].window, tuple(d for estimate in each for d in estimate.doubts))
+
+
+def log_ratio(data: xr.Dataset) -> Estimate:
+    """Log of d90 (individual baseline) of the second width over the first."""
+    (dims, first, before), (_, second, after) = (curve(data.isel(width=[i])) for i in (0, 1))
+    return Estimate(*log_dimension_ratio(dims, first, second, baselines=(before, after)))
+
+
+PAPER = "arXiv:2012.13255, abstract"
+
+CLAIMS = [
+    Claim(
+        ids=("SU-A2-2",),
+        statement="d90 falls from checkpoint to checkpoint of pretraining on a related task",
+        source=f"{PAPER}: pretraining implicitly minimises the intrinsic dimension",
+        label="paper",
+        measure=d90_along_checkpoints,
+        prediction=Ordering("decreasing"),
+        at={"source": "related", "width": 128, "pretraining": CHECKPOINTS},
+        control={"source": "unrelated", "width": 128, "pretraining": CHECKPOINTS},
+        control_reason="pretraining on an unrelated task does not help",
+    ),
+    Claim(
+        ids=("SU-A2-4",),
+        statement="after the same pretraining a network four times as wide needs no larger d90",
+        source=f"{PAPER}: larger models tend to have lower intrinsic dimension after a fixed number of updates",
+        label="paper",
+        measure=log_ratio,
+        prediction=AtMost(0.0),
+        tolerance_reason="none: at most as many",
+        at={"source": "related", "pretraining": 300, "width": [32, 128]},
+        control={"source": "related", "pretraining": 0, "width": [32, 128]},
+        control_reason="without pretraining there are only more parameters, which do not help",
+    ),
+]
