@@ -8,7 +8,7 @@ import numpy as np
 import optax
 import pytest
 
-from theory_sim.attention import pattern_transformer
+from theory_sim.attention import pattern_transformer, token_selection
 from theory_sim.bench import KERNELS, measure, network_kernels, plain_numpy
 from theory_sim.bench.cost import Device, estimate
 from theory_sim.bench.sensing_kernels import symmetric_sensing
@@ -80,6 +80,18 @@ def test_plain_subgradient_goes_the_length_it_is_given():
     cosine = np.vdot(ours, theirs) / np.linalg.norm(ours) / np.linalg.norm(theirs)
     assert cosine == pytest.approx(1, abs=1e-12)
     assert np.linalg.norm(ours) == pytest.approx(np.linalg.norm(theirs), rel=0.02)
+
+
+def test_selection():
+    simulation = token_selection(inputs=3, tokens=4, dim=5)
+    problem = simulation.sample(jax.random.key(0), simulation.setting)
+    state = simulation.init(jax.random.key(1), problem, simulation.hyper)
+    tokens, queries, labels, head = map(np.asarray, problem)
+    weights = np.asarray(state.weights)
+    for _ in range(10):
+        state = simulation.step(jax.random.key(2), problem, simulation.hyper, state)
+        weights = plain_numpy.selection_step(weights, tokens, queries, labels[:, None] * (tokens @ head), 0.1)
+    np.testing.assert_allclose(state.weights, weights, rtol=1e-9, atol=1e-12)
 
 
 def test_transformer():

@@ -16,6 +16,7 @@ from rich.table import Table
 from theory_sim.bench.kernels import Kernel, subspace_network, transformer, wide_transformer
 from theory_sim.bench.network_kernels import direct_network, fastfood_network, one_hot_network
 from theory_sim.bench.projection_kernels import PROJECTION_KERNELS
+from theory_sim.bench.selection_kernels import weights_selection
 from theory_sim.bench.sensing_kernels import (
     asymmetric_sensing,
     gauss_newton_sensing,
@@ -36,6 +37,7 @@ KERNELS: tuple[Callable[[], Kernel], ...] = (
     riemannian_sensing,
     transformer,
     wide_transformer,
+    weights_selection,
     subspace_network,
     direct_network,
     one_hot_network,

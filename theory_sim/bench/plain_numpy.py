@@ -12,6 +12,17 @@ import numpy as np
 Array = np.ndarray
 
 
+def selection_step(weights: Array, tokens: Array, queries: Array, scores: Array, step_size: float) -> Array:
+    """One normalised step of token selection on the logistic loss, by the softmax's own derivative."""
+    logits = np.einsum("ntd,de,ne->nt", tokens, weights, queries)
+    attended = np.exp(logits - logits.max(axis=1, keepdims=True))
+    attended /= attended.sum(axis=1, keepdims=True)
+    outputs = np.sum(attended * scores, axis=1, keepdims=True)
+    pulls = attended * (scores - outputs) / (1 + np.exp(outputs))
+    gradient = np.einsum("nt,ntd,ne->de", pulls, tokens, queries)
+    return weights + step_size * gradient / (np.linalg.norm(gradient) + 2.22e-16)
+
+
 def sensing_step(factor: Array, matrices: Array, observed: Array, step_size: float) -> Array:
     """One gradient step of symmetric sensing with two BLAS matrix-vector products.
 

@@ -130,6 +130,24 @@ def _mapped(
     return step
 
 
+def selection(
+    tokens: np.ndarray, queries: np.ndarray, labels: np.ndarray, head: np.ndarray, step_size: float
+) -> Step:
+    """Return one normalised step of attention weights on the logistic loss, by autograd and SGD."""
+    x, z, y, v = (torch.tensor(part) for part in (tokens, queries, labels, head))
+    weights = torch.zeros(z.shape[1], z.shape[1], dtype=x.dtype, requires_grad=True)
+    optimizer = torch.optim.SGD([weights], lr=step_size)
+
+    def step() -> object:
+        attention = torch.softmax((x @ (z @ weights.T)[:, :, None])[..., 0], dim=1)
+        outputs = (attention[:, None] @ x)[:, 0] @ v
+        (gradient,) = torch.autograd.grad(torch.nn.functional.softplus(-y * outputs).mean(), weights)
+        weights.grad = gradient / (gradient.norm() + 2.22e-16)
+        return optimizer.step()
+
+    return step
+
+
 def _descend(loss: torch.Tensor, optimizer: torch.optim.Optimizer) -> object:
     optimizer.zero_grad()
     loss.backward()
