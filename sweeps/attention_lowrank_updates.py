@@ -231,7 +231,7 @@ CLAIMS = [
         at={**BASE, "matrix": ["value", "output"]},
         control={**BASE, "matrix": ["query"]},
         control_reason="dW_Q has a part that does not fall: 1/log M in the corollary",
-        remark="it falls a hundredfold before the loss is at 1/2, and then has a floor",
+        remark="most of the fall comes before the loss is at 1/2; then there is a floor",
     ),
     Claim(
         ids=("AT-C-P2",),
