@@ -207,7 +207,7 @@ def _refuted(prediction: Prediction, estimate: Estimate, data: xr.Dataset) -> tu
     below, above = prediction.band(data, estimate)
     outside = np.asarray((np.asarray(low) > above) | (np.asarray(high) < below))
     if isinstance(prediction, MatchesCurve):
-        outside = outside.any()
+        outside = np.asarray(outside.any())
     return int(outside.sum()), outside.size
 
 

@@ -49,6 +49,7 @@ class Simulation(NamedTuple):
     interval of a problem or run axis; a sweep refuses values outside it before anything is compiled. `caution`
     says of legal values what a user should know before they run, such as a step size above the stability bound: it
     takes a setting and a hyper of NumPy arrays that broadcast, and returns messages with the cells they are about.
+    `refuse`, of the same form, tells which cells cannot be: what no single axis can say.
     """
 
     sample: Callable[[PRNGKeyArray, Any], PyTree]
@@ -61,6 +62,7 @@ class Simulation(NamedTuple):
     variables: Mapping[str, Variable] = {}
     limits: Mapping[str, tuple[float, float]] = {}
     caution: Callable[[Any, Any], Mapping[str, np.ndarray]] | None = None
+    refuse: Callable[[Any, Any], Mapping[str, np.ndarray]] | None = None
 
 
 class Status(IntEnum):

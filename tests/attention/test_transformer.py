@@ -1,12 +1,11 @@
 """The simulation: gradient, rotation, masking, batching, precision, platforms, shapes, wrong requests."""
 
-import re
-
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from theory_sim import RequestError, Sweep, run
 from theory_sim.attention import Weights, draw_sequences, heads, hinge, neurons, pattern_transformer
 from theory_sim.simulation import rollout, trajectory
 
@@ -214,23 +213,32 @@ def test_limits_name_every_axis():
     [
         (
             {"relevant_fraction": 0.8, "confusion_fraction": 0.3},
-            "relevant_fraction [+] confusion_fraction > 1",
+            "relevant_fraction [+] confusion_fraction must be",
         ),
-        ({"classes": 5, "patterns": 3}, "more discriminative patterns than patterns"),
-        ({"classes": 3, "patterns": 3}, "fractions that sum to less than 1"),
-        ({"classes": 3, "width": 2}, "width < classes"),
+        ({"classes": 5, "patterns": 3}, "1 of 1 cells: classes must be at most patterns"),
+        ({"classes": 3, "width": 2}, "width must be at least classes"),
     ],
 )
-def test_cells_that_cannot_be_as_asked_are_told(axes, message):
-    simulation = pattern_transformer(**SMALL, max_classes=5)
-    setting, hyper = (
-        jax.tree.map(
-            np.asarray, defaults._replace(**{k: v for k, v in axes.items() if k in defaults._fields})
-        )
-        for defaults in (simulation.setting, simulation.hyper)
-    )
-    told = [text for text, cells in simulation.caution(setting, hyper).items() if np.any(cells)]
-    assert any(re.search(message, text) for text in told)
-    assert not any(
-        np.any(cells) for cells in simulation.caution(simulation.setting, simulation.hyper).values()
-    )
+def test_cells_that_cannot_be_are_refused_with_the_first_of_them(axes, message, tmp_path):
+    kinds = {
+        kind: {name: [value] for name, value in axes.items() if name in names}
+        for kind, names in (("problem", SIMULATION.setting._fields), ("run", SIMULATION.hyper._fields))
+    }
+    sweep = Sweep(simulation=five_classes, steps=[0, 1], **kinds)
+    with pytest.raises(RequestError, match=message) as raised:
+        run(sweep, tmp_path / "refused")
+    assert "first: " in str(raised.value)
+    assert not any((tmp_path / "refused").glob("blocks/*"))
+
+
+def five_classes():
+    return pattern_transformer(**SMALL, max_classes=5)
+
+
+def test_cells_that_get_other_data_than_one_might_think_are_told():
+    simulation = five_classes()
+    setting = simulation.setting._replace(classes=np.array([2, 3]), patterns=np.array(3))
+    (message, cells), *more = simulation.caution(setting, simulation.hyper).items()
+    assert "fractions that sum to less than 1" in message
+    assert cells.tolist() == [False, True]
+    assert not more

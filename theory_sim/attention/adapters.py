@@ -29,6 +29,7 @@ from theory_sim.attention.transformer import (
     batch_gradient,
     caution,
     limits,
+    refuse,
     sample_problem,
     validate,
 )
@@ -117,6 +118,7 @@ def adapted_transformer(
             "adapter_scale": (0.0, INFINITY),
         },
         caution=caution,
+        refuse=refuse,
     )
 
 

@@ -119,6 +119,7 @@ def pattern_transformer(
         variables=variables_of(max_classes=max_classes, tokens=tokens, **parts),
         limits=limits(dim=dim, max_classes=max_classes, max_width=max_width, samples=samples, batch=batch),
         caution=caution,
+        refuse=refuse,
     )
 
 
@@ -162,19 +163,24 @@ def limits(
     }
 
 
-def caution(setting: Any, hyper: Any) -> dict[str, Any]:
-    """Say which cells ask for data that cannot be, and what they get instead."""
+def refuse(setting: Any, hyper: Any) -> dict[str, Any]:
+    """Say which cells ask for data or networks that cannot be."""
     told = setting.relevant_fraction + setting.confusion_fraction
     return {
-        "relevant_fraction + confusion_fraction > 1: confusion gets what the relevant tokens leave": told
-        > 1 + 1e-9,
-        "classes > patterns: more discriminative patterns than patterns, some classes have none": setting.classes
-        > setting.patterns,
+        "relevant_fraction + confusion_fraction must be at most 1": told > 1 + 1e-9,
+        "classes must be at most patterns: each has a pattern of its own": setting.classes > setting.patterns,
+        "width must be at least classes: each has neurons of its own": hyper.width < setting.classes,
+    }
+
+
+def caution(setting: Any, hyper: Any) -> dict[str, Any]:
+    """Say which cells get other data than one might think."""
+    told = setting.relevant_fraction + setting.confusion_fraction
+    return {
         "classes = patterns, fractions that sum to less than 1: the last class gets the irrelevant tokens": (
             setting.classes == setting.patterns
         )
         & (told < 1 - 1e-9),
-        "width < classes: some classes have no neuron": hyper.width < setting.classes,
     }
 
 

@@ -176,7 +176,7 @@ def _prepare(
     if not wanted.any():
         return None
     problems, runs = _filled(problems, simulation.setting), _filled(runs, simulation.hyper)
-    _caution(sweep, simulation, problems, runs, wanted)
+    _check_cells(sweep, simulation, problems, runs, wanted)
     devices = compiler.devices_for(facts)
     sizes = choose_sizes(
         wanted,
@@ -231,27 +231,30 @@ def _prepare(
     return _Part(job, problems, runs, wanted, completed(store, key, problems, runs))
 
 
-def _caution(
+def _check_cells(
     sweep: Sweep,
     simulation: Simulation,
     problems: Mapping[str, np.ndarray],
     runs: Mapping[str, np.ndarray],
     wanted: np.ndarray,
 ) -> None:
-    """Warn of what the simulation says about the wanted cells: how many, and the axes of the first."""
-    if simulation.caution is None:
-        return
+    """Refuse, or warn of, what the simulation says about the wanted cells: how many, and the axes of the first."""
     setting = _replaced(simulation.setting, {name: values[:, None] for name, values in problems.items()})
     hyper = _replaced(simulation.hyper, {name: values[None, :] for name, values in runs.items()})
-    for message, cells_about in simulation.caution(setting, hyper).items():
-        p, r = np.nonzero(wanted & np.broadcast_to(cells_about, wanted.shape))
-        if not len(p):
-            continue
-        swept = {name: problems[name][p[0]] for name in sweep.problem}
-        swept |= {name: runs[name][r[0]] for name in sweep.run}
-        first = ", ".join(f"{name}={value:g}" for name, value in swept.items())
-        told = f"{len(p)} of {int(wanted.sum())} cells: {message}" + (f" (first: {first})" if first else "")
-        warnings.warn(told, RuntimeWarning, stacklevel=2)
+    for about in (simulation.refuse, simulation.caution):
+        for message, cells_about in (about(setting, hyper) if about else {}).items():
+            p, r = np.nonzero(wanted & np.broadcast_to(cells_about, wanted.shape))
+            if not len(p):
+                continue
+            swept = {name: problems[name][p[0]] for name in sweep.problem}
+            swept |= {name: runs[name][r[0]] for name in sweep.run}
+            first = ", ".join(f"{name}={value:g}" for name, value in swept.items())
+            told = f"{len(p)} of {int(wanted.sum())} cells: {message}" + (
+                f" (first: {first})" if first else ""
+            )
+            if about is simulation.refuse:
+                raise RequestError(told)
+            warnings.warn(told, RuntimeWarning, stacklevel=2)
 
 
 def _replaced(defaults: Any, values: Mapping[str, np.ndarray]) -> Any:
