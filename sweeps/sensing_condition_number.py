@@ -51,17 +51,29 @@ def recovery(
     if algorithm == "ScaledGD(lambda)":
         scaled = scaled_gd(**sizes)
 
-        def damped(key, problem, hyper, state):
-            full = scaled.hyper._replace(**hyper._asdict(), damping=problem.singular_values[-1])
-            return scaled.step(key, problem, full, state)
+        def full(hyper, last):
+            return scaled.hyper._replace(**hyper._asdict(), damping=last)
 
-        return scaled._replace(hyper=Hyper(rank=max_rank), step=damped)
+        def step(key, problem, hyper, state):
+            return scaled.step(key, problem, full(hyper, problem.singular_values[-1]), state)
+
+        def conclude_scaled(problem, hyper, records, state):
+            return scaled.conclude(problem, full(hyper, problem.singular_values[-1]), records, state)
+
+        def caution(setting, hyper):
+            return scaled.caution(setting, full(hyper, 1 / setting.condition_number))
+
+        return scaled._replace(
+            hyper=Hyper(rank=max_rank), step=step, conclude=conclude_scaled, caution=caution
+        )
     if algorithm == "GD":
+        gradient = symmetric_gd(**sizes)
 
         def conclude(problem, hyper, records, state):
-            return {"signal_start": squared_distances(problem.basis.T @ state.start, hyper.rank)}
+            start = squared_distances(problem.basis.T @ state.start, hyper.rank)
+            ended = gradient.conclude(problem, hyper, records, state)
+            return {"signal_start": start, "converged": ended["converged"]}
 
-        gradient = symmetric_gd(**sizes)
         return gradient._replace(conclude=conclude, variables=gradient.variables | prec_gd(**sizes).variables)
     raise ValueError(f"algorithm must be one of GD, ScaledGD(lambda), PrecGD, AGN, got {algorithm!r}")
 

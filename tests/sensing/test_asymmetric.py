@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 
-from theory_sim import Sweep, run
+from theory_sim import Sweep, open_results, run
 from theory_sim.sensing import asymmetric_gd, rebalance
 from theory_sim.sensing.asymmetric import Hyper
 from theory_sim.simulation import Status, rollout, trajectory
@@ -27,16 +27,20 @@ def dense(problem):
 
 
 def numpy_descent(problem, left, right, step_size, steps, change=None):
-    """Plain descent; `change=(beta, below)` changes factors by the singular value decomposition, once."""
+    """Plain descent; `change=(beta, below)` changes factors by the singular value decomposition, once.
+
+    Returns the factors and the step of the change, -1 without one.
+    """
     matrices, observed = dense(problem)
-    for _ in range(steps):
+    changed_at = -1
+    for step in range(steps):
         residual = np.einsum("mij,ij->m", matrices, left @ right.T) - observed
         if change and np.linalg.norm(residual) <= change[1] * np.linalg.norm(observed):
             u, s, vt = np.linalg.svd(left, full_matrices=False)
-            left, right, change = change[0] * u, right @ vt.T * s / change[0], None
+            left, right, change, changed_at = change[0] * u, right @ vt.T * s / change[0], None, step
         pull = np.einsum("m,mij->ij", residual, matrices)
         left, right = left - step_size * pull @ right, right - step_size * pull.T @ left
-    return left, right
+    return left, right, changed_at
 
 
 @pytest.mark.parametrize("measurements", [None, 40])
@@ -51,12 +55,13 @@ def test_trajectory_follows_a_dense_reference(measurements, change):
     # The reference starts where the run does.
     start = simulation.init(jax.random.fold_in(jax.random.key(1), 0), problem, hyper)
     for number, count in enumerate(steps):
-        left, right = numpy_descent(
+        left, right, changed_at = numpy_descent(
             problem, np.asarray(start.left), np.asarray(start.right), 0.1, count, change
         )
         error = np.linalg.norm(left @ right.T - problem.target)
         np.testing.assert_allclose(result.records["error"][number], error, atol=1e-10)
-    assert bool(result.state.rebalanced) == bool(change)
+    assert (changed_at >= 0) == bool(change)
+    assert int(result.conclusions["rebalanced_at"]) == changed_at
     np.testing.assert_allclose(result.state.left @ result.state.right.T, left @ right.T, atol=1e-10)
 
 
@@ -146,7 +151,7 @@ def test_batched_runs_change_factors_at_their_own_times():
     run_one = rollout(simulation, [0, 20, 60])
     keys = jax.random.split(jax.random.key(1), 3)
     batched = jax.jit(jax.vmap(run_one, (0, None, 0)))(keys, problem, hypers)
-    assert batched.state.rebalanced.tolist() == [True, False, True]
+    assert (batched.conclusions["rebalanced_at"] >= 0).tolist() == [True, False, True]
     for i in range(3):
         alone = run_one(keys[i], problem, jax.tree.map(lambda x, i=i: x[i], hypers))
         np.testing.assert_allclose(batched.records["error"][i], alone.records["error"], atol=1e-12)
@@ -184,6 +189,27 @@ def test_an_unstable_step_size_is_warned_of_and_flagged(tmp_path, step_size, sta
         with pytest.warns(RuntimeWarning, match=told):
             summary = run(sweep, tmp_path / "out")
     assert summary.statuses == {status: 1}
+
+
+def test_a_change_that_noise_prevents_is_cautioned_and_told(tmp_path):
+    sweep = Sweep(
+        simulation=asymmetric_gd,
+        shape={"rows": [8], "cols": [8], "true_rank": [1], "max_rank": [2], "measurements": [400]},
+        problem={"noise_std": [0.0, 0.3]},
+        run={"rebalance": [0.0, 0.5], "init_scale": [0.3]},
+        steps=[0, 300],
+    )
+    told = r"1 of 4 cells: noise_std > rebalance_below \* \|\|y\|\|: .* \(first: noise_std=0.3, rebalance=0.5"
+    with pytest.warns(RuntimeWarning, match=told):
+        run(sweep, tmp_path / "out")
+    changed = (
+        open_results(tmp_path / "out")["rebalanced_at"]
+        .squeeze()
+        .transpose("noise_std", "rebalance")
+        .to_numpy()
+    )
+    assert 0 < changed[0, 1] < 300
+    assert changed[[0, 1, 1], [0, 0, 1]].tolist() == [-1, -1, -1]
 
 
 @pytest.mark.parametrize(

@@ -19,8 +19,9 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.custom_batching import custom_vmap
-from jaxtyping import Array, Bool, Float, PRNGKeyArray
+from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
 from theory_sim.decompositions import leading_directions, orthonormal_rows
 from theory_sim.draws import normal
@@ -33,7 +34,9 @@ from theory_sim.sensing.problems import (
     check_sizes,
     gaussian_start,
     setting_limits,
+    settled,
     singular_values,
+    unstable,
 )
 from theory_sim.simulation import Metrics, Simulation, Variable
 
@@ -66,15 +69,16 @@ class Problem(NamedTuple):
 
 
 class State(NamedTuple):
-    """The factors, their imbalance `F^T F - G^T G` at the start, and whether the factors have been changed.
+    """The factors, their imbalance `F^T F - G^T G` at the start, the steps made, and when the factors were changed.
 
-    Columns beyond the rank are exactly zero.
+    Columns beyond the rank are exactly zero; `rebalanced_at` is -1 as long as the factors have not been changed.
     """
 
     left: Float[Array, "rows max_rank"]
     right: Float[Array, "cols max_rank"]
     start_imbalance: Float[Array, "max_rank max_rank"]
-    rebalanced: Bool[Array, ""]
+    step: Int[Array, ""]
+    rebalanced_at: Int[Array, ""]
 
 
 def asymmetric_gd(
@@ -101,10 +105,11 @@ def asymmetric_gd(
     squared singular values that the `k - r` directions off the signal have in the last F or G, whichever has them
     (`sigma_k(F)^2` at exact rank, and when `right_scale` is well below 1); `left_curvature = sigma_r(F)^2` and
     `right_curvature = sigma_r(G)^2`; and `start_curvature`, the least absolute eigenvalue of the imbalance of the
-    start on those directions, zero at exact rank (SE-1-P3).
+    start on those directions, zero at exact rank (SE-1-P3); and `rebalanced_at`, the step before which the factors
+    were changed, -1 if never.
 
-    A run whose step size is unstable at the solution may diverge, settle elsewhere, or go round in a cycle; it is
-    flagged as diverged in the first case and, if its residual stays above `||y|| / 100`, as not converged in the last.
+    A run whose step size is unstable at the solution may diverge, settle elsewhere, or go round in a cycle: it is
+    flagged as diverged in the first case and, as it has not `settled`, as not converged in the last.
 
     Raises ValueError when a size is below 1, a rank is above a dimension or the spectrum is unknown.
     """
@@ -129,6 +134,7 @@ def asymmetric_gd(
             "left_curvature": Variable("least squared singular value of the left factor's signal"),
             "right_curvature": Variable("least squared singular value of the right factor's signal"),
             "start_curvature": Variable("least imbalance of the start off the signal"),
+            "rebalanced_at": Variable("step at which the factors were changed, -1: never"),
         },
         limits={
             **setting_limits(true_rank, measurements),
@@ -139,25 +145,52 @@ def asymmetric_gd(
             "rebalance": (0.0, INFINITY),
             "rebalance_below": (0.0, INFINITY),
         },
-        caution=_caution,
+        caution=partial(
+            _caution,
+            rows=rows,
+            cols=cols,
+            true_rank=true_rank,
+            measurements=measurements,
+            spectrum=spectrum,
+        ),
     )
 
 
-def stability(hyper: Hyper) -> Any:
-    """Return `eta` times the largest curvature at the solution: below 2 the descent is stable there (SE-1-U3).
+def _caution(
+    setting: Setting,
+    hyper: Hyper,
+    *,
+    rows: int,
+    cols: int,
+    true_rank: int,
+    measurements: int | None,
+    spectrum: str,
+) -> dict[str, Any]:
+    """Tell of unstable steps (SE-1-U3), and of a change of factors that noise may prevent.
 
-    Derived: `R -> R - eta (F F^T R + R G G^T)` and `sigma_1 = 1`. Balanced factors have curvature `2 sigma_1`, changed
-    ones `beta^2 + sigma_1^2 / beta^2`.
+    Derived: `R -> R - eta (F F^T R + R G^T G)`, that is `L: (D, E) -> D G^T + F E^T`, and `sigma_1 = 1`. Balanced
+    factors have `||L||^2 = 2 sigma_1`, changed ones `beta^2 + sigma_1^2 / beta^2`; `||L||_F^2 = rows ||G||_F^2 +
+    cols ||F||_F^2`, where changed factors have `||F||_F^2 = k beta^2`. At the target the residual is the noise.
     """
-    beta = hyper.rebalance + (hyper.rebalance == 0)
-    return hyper.step_size * (beta**2 + 1 / beta**2)
-
-
-def _caution(setting: Setting, hyper: Hyper) -> dict[str, Any]:
-    message = (
-        "step_size * (beta^2 + 1/beta^2) >= 2: unstable at the solution (SE-1-U3; beta = rebalance, or 1)"
+    changed = hyper.rebalance > 0
+    beta = np.where(changed, hyper.rebalance, 1.0)
+    curvature = beta**2 + 1 / beta**2
+    columns = np.where(changed, hyper.rank, true_rank)
+    messages = unstable(
+        hyper.step_size * curvature,
+        2,
+        "step_size * (beta^2 + 1/beta^2), beta = rebalance or 1",
+        measurements=measurements,
+        freedom=(rows * true_rank / beta**2 + cols * columns * beta**2) / curvature,
+        told_freedom="(rows r/beta^2 + cols k beta^2)/(beta^2 + 1/beta^2), r for k without a change",
     )
-    return {message: stability(hyper) >= 2}
+    if measurements is not None:
+        spaced = np.linspace if spectrum == "linear" else np.geomspace
+        squares = np.sum(spaced(1.0, 1 / np.asarray(setting.condition_number), true_rank) ** 2, axis=0)
+        noise = np.asarray(setting.noise_std)
+        late = noise > hyper.rebalance_below * np.sqrt(squares + noise**2)
+        messages["noise_std > rebalance_below * ||y||: the factors may never be changed"] = changed & late
+    return messages
 
 
 def rebalance(
@@ -205,19 +238,20 @@ def _init(key: PRNGKeyArray, problem: Problem, hyper: Hyper, *, rows: int, cols:
     right = gaussian_start(
         right_key, dim=cols, max_rank=max_rank, rank=hyper.rank, scale=scale * hyper.right_scale
     )
-    return State(left, right, _imbalance(left, right), jnp.asarray(False))
+    return State(left, right, _imbalance(left, right), jnp.asarray(0, jnp.int32), jnp.asarray(-1, jnp.int32))
 
 
 def _step(key: PRNGKeyArray, problem: Problem, hyper: Hyper, state: State) -> State:
     residual = measure(problem.operator, state.left @ state.right.T) - problem.observed
     near = jnp.linalg.norm(residual) <= hyper.rebalance_below * problem.observed_norm
-    due = (hyper.rebalance > 0) & near & ~state.rebalanced
+    due = (hyper.rebalance > 0) & near & (state.rebalanced_at < 0)
     left, right = _rebalance_if(due, state.left, state.right, hyper.rebalance)
     pull = adjoint(problem.operator, residual)
     return state._replace(
         left=left - hyper.step_size * (pull @ right),
         right=right - hyper.step_size * (pull.T @ left),
-        rebalanced=state.rebalanced | due,
+        step=state.step + 1,
+        rebalanced_at=jnp.where(due, state.step, state.rebalanced_at),
     )
 
 
@@ -241,8 +275,12 @@ def _rebalance_those(size: int, batched: list, due: Array, *rest: Array) -> tupl
     return changed, (True, True)
 
 
+def _estimate(state: State) -> Float[Array, "rows cols"]:
+    return state.left @ state.right.T
+
+
 def _observe(problem: Problem, hyper: Hyper, state: State) -> Metrics:
-    estimate = state.left @ state.right.T
+    estimate = _estimate(state)
     residual = measure(problem.operator, estimate) - problem.observed
     signals = (problem.left_basis.T @ state.left) * (problem.right_basis.T @ state.right)
     return {
@@ -270,14 +308,13 @@ def _conclude(problem: Problem, hyper: Hyper, records: Metrics, state: State) ->
     # What is not of the tail is given an eigenvalue larger than all others.
     beyond = (1 + jnp.linalg.norm(state.start_imbalance)) * (jnp.eye(max_rank) - off)
     start, _ = leading_directions(off @ state.start_imbalance @ off + beyond)
-    residual = measure(problem.operator, state.left @ state.right.T) - problem.observed
-    recovered = jnp.linalg.norm(residual) < 0.01 * problem.observed_norm
     return {
-        "converged": recovered | (stability(hyper) < 2),
+        "converged": settled(_step, _estimate, problem, hyper, state),
         "tail_curvature": least**2,
         "left_curvature": left_values[signal - 1] ** 2,
         "right_curvature": right_values[signal - 1] ** 2,
         "start_curvature": jnp.where(rank > true_rank, jnp.min(start), 0.0),
+        "rebalanced_at": state.rebalanced_at,
     }
 
 

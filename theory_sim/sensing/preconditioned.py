@@ -33,6 +33,8 @@ from theory_sim.sensing.problems import (
     gaussian_start,
     sample_psd,
     setting_limits,
+    settled,
+    unstable,
 )
 from theory_sim.simulation import Metrics, Simulation, Variable
 
@@ -98,9 +100,14 @@ def scaled_gd(
     return _preconditioned(
         lambda hyper, residual: hyper.damping,
         ScaledHyper(rank=max_rank),
-        lambda setting, hyper: {
-            "step_size >= 1 + damping: unstable at the solution": hyper.step_size >= 1 + hyper.damping
-        },
+        lambda setting, hyper: unstable(
+            hyper.step_size / (1 + hyper.damping),
+            1,
+            "step_size / (1 + damping)",
+            measurements=measurements,
+            freedom=(dim + 1) * true_rank / 2,
+            told_freedom="(n + 1) r/2",
+        ),
         dim=dim,
         true_rank=true_rank,
         max_rank=max_rank,
@@ -128,7 +135,15 @@ def prec_gd(
     return _preconditioned(
         lambda hyper, residual: jnp.linalg.norm(residual) / 2,
         Hyper(rank=max_rank),
-        lambda setting, hyper: {"step_size >= 1: unstable at the solution": hyper.step_size >= 1},
+        # Its damping vanishes together with the columns above the true rank, which therefore count.
+        lambda setting, hyper: unstable(
+            hyper.step_size,
+            1,
+            "step_size",
+            measurements=measurements,
+            freedom=(dim + 1) * hyper.rank / 2,
+            told_freedom="(n + 1) k/2",
+        ),
         dim=dim,
         true_rank=true_rank,
         max_rank=max_rank,
@@ -167,10 +182,20 @@ def gauss_newton(
         observe=_observe_pair,
         setting=Setting(),
         hyper=Hyper(rank=max_rank),
+        conclude=lambda problem, hyper, records, state: {
+            "converged": settled(_alternate, _product, problem, hyper, state)
+        },
         variables={"error": ERROR, "loss": LOSS},
         limits=_limits(true_rank, max_rank, measurements),
-        # The error is multiplied by 1 - eta or its square.
-        caution=lambda setting, hyper: {"step_size >= 2: unstable at the solution": hyper.step_size >= 2},
+        # A half step is plain descent on `||A(E V^T)||^2 / 2`, V orthonormal, and lowers it below the bound.
+        caution=lambda setting, hyper: unstable(
+            hyper.step_size,
+            2,
+            "step_size",
+            measurements=measurements,
+            freedom=dim * hyper.rank,
+            told_freedom="n k",
+        ),
     )
 
 
@@ -191,19 +216,25 @@ def _preconditioned(
     """Return the descent on the symmetric factorisation with a damping of one's choice.
 
     At the solution a change `X S`, S symmetric, is multiplied by `1 - 2 eta sigma / (sigma + lambda)`: steps
-    are stable up to `1 + lambda`, sigma_1 being one. That is what `caution` tells.
+    are stable up to `1 + lambda`, sigma_1 being one. That is what `caution` tells. With measurements the curvature is
+    that of `L: E -> (Y E^T + E Y^T) / sqrt(2)`, where `Y = X (X^T X + lambda I)^{-1/2}`: as for gradient descent,
+    `||L||_F^2 = (n + 1) ||Y||_F^2`, which is at most `(n + 1) ||L||^2 / 2` for each column that does not vanish.
     """
     _check(dim, true_rank, max_rank, measurements, spectrum)
+    step = partial(_descend, damping)
     return Simulation(
         sample=partial(
             sample_psd, dim=dim, true_rank=true_rank, measurements=measurements, spectrum=spectrum
         ),
         init=partial(_init, dim=dim, max_rank=max_rank),
-        step=partial(_descend, damping),
+        step=step,
         observe=_observe,
         setting=Setting(),
         hyper=hyper,
-        conclude=lambda problem, hyper, records, state: {"signal_start": state.signal_start},
+        conclude=lambda problem, hyper, records, state: {
+            "converged": settled(step, _square, problem, hyper, state),
+            "signal_start": state.signal_start,
+        },
         variables={
             "error": ERROR,
             "loss": LOSS,
@@ -254,8 +285,12 @@ def _descend(damping: Damping, key: PRNGKeyArray, problem: Problem, hyper: Hyper
     return state._replace(factor=factor - hyper.step_size * update.T)
 
 
+def _square(state: State) -> Float[Array, "dim dim"]:
+    return state.factor @ state.factor.T
+
+
 def _observe(problem: Problem, hyper: Hyper, state: State) -> Metrics:
-    estimate = state.factor @ state.factor.T
+    estimate = _square(state)
     residual = measure(problem.operator, estimate) - problem.observed
     off_range = state.factor - problem.basis @ (problem.basis.T @ state.factor)
     return {
@@ -300,7 +335,11 @@ def _alternate(key: PRNGKeyArray, problem: Problem, hyper: Hyper, state: Pair) -
     return Pair(left, right)
 
 
+def _product(state: Pair) -> Float[Array, "dim dim"]:
+    return state.left @ state.right.T
+
+
 def _observe_pair(problem: Problem, hyper: Hyper, state: Pair) -> Metrics:
-    estimate = state.left @ state.right.T
+    estimate = _product(state)
     residual = measure(problem.operator, estimate) - problem.observed
     return {"error": jnp.linalg.norm(estimate - problem.target), "loss": jnp.sum(residual**2) / 2}

@@ -8,11 +8,13 @@ Shared by every method on the symmetric factorisation `X X^T`, so that methods m
 ((4, 4), (4, 2))
 """
 
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, PRNGKeyArray
+import numpy as np
+from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
 from theory_sim.decompositions import orthonormal_rows
 from theory_sim.draws import normal
@@ -88,6 +90,50 @@ def gaussian_start(
     # The rank is the leading axis of the draw: a run of rank k is the same whatever max_rank is.
     entries = normal(key, (max_rank, dim)).T * scale / jnp.sqrt(dim)
     return jnp.where(jnp.arange(max_rank) < rank, entries, 0.0)
+
+
+def settled(
+    step: Callable[[Any, Any, Any, Any], Any],
+    estimate: Callable[[Any], Float[Array, "rows cols"]],
+    problem: Any,
+    hyper: Any,
+    state: Any,
+) -> Bool[Array, ""]:
+    """Return whether one more step moves the estimate of `problem.target` by less than a tenth of its Frobenius norm.
+
+    That is `converged` of every method whose step draws nothing. Slow convergence, steps that decay and the floor that
+    noise leaves pass. A cycle or chaos does not, nor a run that is cut where it is fastest, nor one whose next step
+    is not finite. A cycle of less than that size passes, as an error of less than that size.
+    """
+    after = step(None, problem, hyper, state)
+    middle = jax.tree.map(lambda before, after: (before + after) / 2, state, after)
+    # By way of the middle: a factor whose sign alone changes at every step is in a cycle that its square does not show.
+    places = [estimate(place) for place in (state, middle, after)]
+    moved = jnp.linalg.norm(places[1] - places[0]) + jnp.linalg.norm(places[2] - places[1])
+    return moved < jnp.linalg.norm(problem.target) / 10
+
+
+def unstable(
+    number: np.ndarray | float,
+    bound: float,
+    told: str,
+    *,
+    measurements: int | None,
+    freedom: np.ndarray | float,
+    told_freedom: str,
+) -> dict[str, np.ndarray]:
+    """Return the caution where `number`, a step size times a curvature of the population, reaches its bound.
+
+    With Gaussian measurements the largest curvature is that of `||A(L E)||^2`, where `L` takes a change E of the
+    factors, in the metric of the method, to that of the estimate. By Chevet's inequality its root is at most
+    `||L|| + ||L||_F / sqrt(m)` in expectation: the population's curvature `||L||^2` is multiplied by at most
+    `(1 + sqrt(q/m))^2`, q being `||L||_F^2 / ||L||^2`, the `freedom` given. Instability starts at most there.
+    """
+    if measurements is None:
+        return {f"{told} >= {bound:g}: unstable at the solution": np.asarray(number >= bound)}
+    spread = (1 + np.sqrt(freedom / measurements)) ** 2
+    message = f"{told} * (1 + sqrt(q/m))^2 >= {bound:g}, q = {told_freedom}: may be unstable at the solution"
+    return {message: np.asarray(number * spread >= bound)}
 
 
 def check_sizes(*, true_rank: int, max_rank: int, measurements: int | None, **dims: int) -> None:

@@ -15,7 +15,6 @@ from functools import partial
 from typing import Any, NamedTuple
 
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from theory_sim.decompositions import of_spectrum, orthonormal_rows
@@ -30,6 +29,8 @@ from theory_sim.sensing.problems import (
     check_sizes,
     sample_psd,
     setting_limits,
+    settled,
+    unstable,
 )
 from theory_sim.simulation import Metrics, Simulation, Variable
 
@@ -87,7 +88,7 @@ def weight_normalized(
         observe=_observe,
         setting=Setting(),
         hyper=Hyper(rank=max_rank),
-        conclude=lambda problem, hyper, records, state: {"overlap_start": state.overlap_start},
+        conclude=_conclude,
         variables={
             "error": Variable("recovery error, Frobenius norm"),
             "loss": Variable("loss"),
@@ -101,19 +102,37 @@ def weight_normalized(
             "step_size": (0.0, INFINITY),
             "core_step_size": (0.0, INFINITY),
         },
-        caution=partial(_caution, measurements),
+        caution=partial(_caution, dim, true_rank, measurements),
     )
 
 
-def _caution(measurements: int | None, setting: Setting, hyper: Hyper) -> dict[str, Any]:
-    """The core sees half the curvature of the measurements; an angle to the signal is multiplied by `1 - eta`."""
-    columns = np.asarray(hyper.rank)
-    spread = 0.0 if measurements is None else np.sqrt(columns * (columns + 1) / (2 * measurements))
+def _caution(
+    dim: int, true_rank: int, measurements: int | None, setting: Setting, hyper: Hyper
+) -> dict[str, Any]:
+    """The core sees half the curvature of the measurements; an angle to the signal is multiplied by `1 - eta`.
+
+    For changes W of the factor across its range, `L: W -> (W Theta X^T + X Theta W^T) / sqrt(2)` has
+    `||L||^2 = sigma_1^2 = 1`, and `||L||_F^2 = (n - k) sum_s sigma_s^2`, at most `(n - k) r`. Either half step lowers
+    the loss below its own bound.
+    """
+    rank = hyper.rank
     return {
-        "core_step_size >= 4/(1 + sqrt(k(k + 1)/2m))^2: unstable in the core": hyper.core_step_size
-        * (1 + spread) ** 2
-        >= 4,
-        "step_size >= 2: unstable at the solution": hyper.step_size >= 2,
+        **unstable(
+            hyper.core_step_size,
+            4,
+            "core_step_size",
+            measurements=measurements,
+            freedom=rank * (rank + 1) / 2,
+            told_freedom="k (k + 1)/2",
+        ),
+        **unstable(
+            hyper.step_size,
+            2,
+            "step_size",
+            measurements=measurements,
+            freedom=(dim - rank) * true_rank,
+            told_freedom="(n - k) r",
+        ),
     }
 
 
@@ -143,10 +162,20 @@ def _step(key: PRNGKeyArray, problem: Problem, hyper: Hyper, state: State) -> St
     return state._replace(factor=factor, core=core)
 
 
+def _estimate(state: State) -> Float[Array, "dim dim"]:
+    return state.factor @ state.core @ state.factor.T
+
+
 def _observe(problem: Problem, hyper: Hyper, state: State) -> Metrics:
     residual = _residual(problem, state.factor, state.core)
-    estimate = state.factor @ state.core @ state.factor.T
     return {
-        "error": jnp.linalg.norm(estimate - problem.target),
+        "error": jnp.linalg.norm(_estimate(state) - problem.target),
         "loss": jnp.sum(residual**2) / 4,
+    }
+
+
+def _conclude(problem: Problem, hyper: Hyper, records: Metrics, state: State) -> Metrics:
+    return {
+        "converged": settled(_step, _estimate, problem, hyper, state),
+        "overlap_start": state.overlap_start,
     }

@@ -15,7 +15,7 @@ True
 """
 
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -26,7 +26,7 @@ from theory_sim.decompositions import leading_directions, orthonormal_rows, solv
 from theory_sim.draws import normal
 from theory_sim.sensing import problems
 from theory_sim.sensing.measurements import Operator, adjoint, measure
-from theory_sim.sensing.problems import INFINITY, SPECTRA, check_choice, check_sizes
+from theory_sim.sensing.problems import INFINITY, SPECTRA, check_choice, check_sizes, settled
 from theory_sim.simulation import Metrics, Simulation, Variable
 
 LOSSES = ("l1", "l2")
@@ -136,13 +136,17 @@ def subgradient(
     ):
         check_choice(name, value, choices)
     corrupted = INFINITY if measurements else 0.0
+    step = partial(_step, loss=loss, rule=rule, scaled=scaled)
     return Simulation(
         sample=partial(_sample, dim=dim, true_rank=true_rank, measurements=measurements, spectrum=spectrum),
         init=partial(_init, max_rank=max_rank, start=start, loss=loss),
-        step=partial(_step, loss=loss, rule=rule, scaled=scaled),
+        step=step,
         observe=partial(_observe, loss=loss),
         setting=Setting(),
         hyper=Hyper(rank=true_rank if scaled else max_rank, samples=measurements or 1),
+        conclude=lambda problem, hyper, records, state: {
+            "converged": settled(step, _estimate, problem, hyper, state)
+        },
         variables={
             "error": Variable("recovery error, Frobenius norm"),
             "excess_loss": Variable("loss above that of the target"),
@@ -159,7 +163,28 @@ def subgradient(
             "init_scale": (float(np.nextafter(0.0, 1.0)), INFINITY),
             "samples": (1, measurements or 1),
         },
+        caution=partial(_caution, loss, rule, scaled),
     )
+
+
+def _caution(loss: str, rule: str, scaled: bool, setting: Setting, hyper: Hyper) -> dict[str, Any]:
+    """Polyak's step changes `||U - V*||^2` by `c^2 gap^2 / ||D||^2 - 2 c gap <D, U - V*> / ||D||^2`.
+
+    Near V* the l1 gap is of degree 1 in `U - V*`, so that `<D, U - V*> = gap`, and the change is negative for c < 2;
+    the l2 gap is of degree 2: for c < 4. Both hold in the metric of `scaled` too. The geometric rule multiplies a
+    factor that is too large by `1 - 2 eta_0 rho^t` along the leading direction, which makes it larger above 1. Scaled,
+    it takes `s = u^2` to `s +- 2 eta_0 rho^t + (eta_0 rho^t)^2 / s`: to `(eta_0 / alpha)^2` from a small start at once,
+    and then down by `2 eta_0 / (1 - rho)` in all.
+    """
+    if rule == "polyak":
+        bound = 2 if loss == "l1" else 4
+        message = f"step_size >= {bound}: unstable at the solution under Polyak's rule with the {loss} loss"
+        return {message: np.asarray(hyper.step_size >= bound)}
+    if scaled:
+        message = "step_size * (1 - decay) > 2 init_scale^2: the first step leads further than the others lead back"
+        return {message: np.asarray(hyper.step_size * (1 - hyper.decay) > 2 * hyper.init_scale**2)}
+    message = "step_size >= 1: a factor that is too large grows until step_size * decay^t is below 1"
+    return {message: np.asarray(hyper.step_size >= 1)}
 
 
 def _sample(
@@ -241,11 +266,15 @@ def _step(
     return State(factor - length * direction, state.shrinkage * hyper.decay, directions)
 
 
+def _estimate(state: State) -> Float[Array, "dim dim"]:
+    return state.factor @ state.factor.T
+
+
 def _observe(problem: Problem, hyper: Hyper, state: State, *, loss: str) -> Metrics:
     value = _loss(problem, hyper, _residual(problem, state.factor), loss)
     signal = problem.basis.T @ state.factor
     return {
-        "error": jnp.linalg.norm(state.factor @ state.factor.T - problem.target),
+        "error": jnp.linalg.norm(_estimate(state) - problem.target),
         "excess_loss": value - _loss(problem, hyper, problem.corruption, loss),
         "learned": jnp.sum(signal**2, axis=1) / problem.singular_values,
     }

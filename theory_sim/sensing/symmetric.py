@@ -30,6 +30,8 @@ from theory_sim.sensing.problems import (
     gaussian_start,
     sample_psd,
     setting_limits,
+    settled,
+    unstable,
 )
 from theory_sim.simulation import Metrics, Simulation, Variable
 
@@ -70,8 +72,8 @@ def symmetric_gd(
     `E_0 V_perp`, from which `symmetric_error_curve` gives the whole curve of an over-specified run after its
     transient (SE-1-P1).
 
-    A run whose step size is unstable at the solution is flagged as diverged, or, when it goes round in a cycle with a
-    residual above `||y|| / 100`, as not converged.
+    A run that grows without bound is flagged as diverged, and one that has not settled, as in a cycle, as not
+    converged: see `settled`.
 
     Raises ValueError when a size is below 1, a rank is above `dim` or the spectrum is unknown.
     """
@@ -99,13 +101,25 @@ def symmetric_gd(
             "step_size": (0.0, INFINITY),
             "init_scale": (0.0, INFINITY),
         },
-        caution=_caution,
+        caution=partial(_caution, dim, true_rank, measurements),
     )
 
 
-def _caution(setting: Setting, hyper: Hyper) -> dict[str, Any]:
-    """Near the solution `R -> R - eta (X X^T R + R X X^T)`, whose largest curvature is `2 sigma_1 = 2`."""
-    return {"step_size >= 1: unstable at the solution, where the curvature is 2": hyper.step_size >= 1}
+def _caution(
+    dim: int, true_rank: int, measurements: int | None, setting: Setting, hyper: Hyper
+) -> dict[str, Any]:
+    """Near the solution the curvature is that of `L: E -> (X E^T + E X^T) / sqrt(2)`.
+
+    `||L||^2 = 2 sigma_1 = 2`, and `||L||_F^2 = (n + 1) sum_s sigma_s`, at most `(n + 1) r`.
+    """
+    return unstable(
+        hyper.step_size,
+        1,
+        "step_size",
+        measurements=measurements,
+        freedom=(dim + 1) * true_rank / 2,
+        told_freedom="(n + 1) r/2",
+    )
 
 
 def _init(key: PRNGKeyArray, problem: Problem, hyper: Hyper, *, dim: int, max_rank: int) -> State:
@@ -119,8 +133,12 @@ def _step(key: PRNGKeyArray, problem: Problem, hyper: Hyper, state: State) -> St
     return state._replace(factor=state.factor - hyper.step_size * gradient)
 
 
+def _estimate(state: State) -> Float[Array, "dim dim"]:
+    return state.factor @ state.factor.T
+
+
 def _observe(problem: Problem, hyper: Hyper, state: State) -> Metrics:
-    estimate = state.factor @ state.factor.T
+    estimate = _estimate(state)
     residual = measure(problem.operator, estimate) - problem.observed
     signal = problem.basis.T @ state.factor
     return {
@@ -146,9 +164,7 @@ def _conclude(problem: Problem, hyper: Hyper, records: Metrics, state: State) ->
     tail = tail - (tail @ kept) @ kept.T
     values, _ = leading_directions(tail)
     modes = jnp.arange(max_rank) < hyper.rank - true_rank
-    residual = measure(problem.operator, state.factor @ state.factor.T) - problem.observed
-    recovered = jnp.linalg.norm(residual) < 0.01 * jnp.linalg.norm(problem.observed)
     return {
-        "converged": recovered | (hyper.step_size < 1),
+        "converged": settled(_step, _estimate, problem, hyper, state),
         "tail_start": jnp.where(modes, values**2, 0.0),
     }
