@@ -94,6 +94,22 @@ def test_polyak_steps_follow_a_dense_reference(loss, scaled):
 
 
 @pytest.mark.parametrize("loss", ["l1", "l2"])
+def test_scaled_geometric_steps_follow_a_dense_reference(loss):
+    simulation, problem = drawn(loss=loss, scaled=True)
+    hyper = Hyper(rank=3, step_size=0.1, decay=0.9, samples=25)
+    state = State(near(problem), jnp.ones(()), jnp.eye(6)[:, :2])
+    matrices, observed = unit_measurements(problem, 25)
+    factor, step = np.asarray(state.factor)[:, :3], jax.jit(simulation.step)
+    for number in range(5):
+        _, descent = numpy_descent(matrices, observed, factor, loss)
+        direction = descent @ np.linalg.inv(factor.T @ factor)
+        factor = factor - 0.1 * 0.9**number / np.sqrt(np.sum(descent * direction)) * direction
+        state = step(None, problem, hyper, state)
+        np.testing.assert_allclose(state.factor[:, :3], factor, atol=1e-10)
+    assert not np.any(state.factor[:, 3:])
+
+
+@pytest.mark.parametrize("loss", ["l1", "l2"])
 def test_field_is_the_gradient_of_the_loss(loss):
     _, problem = drawn(loss=loss)
     hyper = Hyper(rank=3, samples=30)

@@ -181,7 +181,9 @@ def _caution(loss: str, rule: str, scaled: bool, setting: Setting, hyper: Hyper)
         message = f"step_size >= {bound}: unstable at the solution under Polyak's rule with the {loss} loss"
         return {message: np.asarray(hyper.step_size >= bound)}
     if scaled:
-        message = "step_size * (1 - decay) > 2 init_scale^2: the first step leads further than the others lead back"
+        message = (
+            "step_size * (1 - decay) > 2 init_scale^2: the first step leads further than the others lead back"
+        )
         return {message: np.asarray(hyper.step_size * (1 - hyper.decay) > 2 * hyper.init_scale**2)}
     message = "step_size >= 1: a factor that is too large grows until step_size * decay^t is below 1"
     return {message: np.asarray(hyper.step_size >= 1)}
