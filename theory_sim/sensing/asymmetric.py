@@ -176,14 +176,15 @@ def _caution(
     beta = np.where(changed, hyper.rebalance, 1.0)
     curvature = beta**2 + 1 / beta**2
     columns = np.where(changed, hyper.rank, true_rank)
-    messages = unstable(
+    bounds = unstable(
         hyper.step_size * curvature,
         2,
-        "step_size * (beta^2 + 1/beta^2), beta = rebalance or 1",
+        "step_size * (beta^2 + 1/beta^2)",
         measurements=measurements,
         freedom=(rows * true_rank / beta**2 + cols * columns * beta**2) / curvature,
-        told_freedom="(rows r/beta^2 + cols k beta^2)/(beta^2 + 1/beta^2), r for k without a change",
+        told_freedom="(rows r/beta^2 + cols k beta^2)/(beta^2 + 1/beta^2)",
     )
+    messages = {f"{told} (SE-1-U3; beta = rebalance, or 1 and k = r)": at for told, at in bounds.items()}
     if measurements is not None:
         spaced = np.linspace if spectrum == "linear" else np.geomspace
         squares = np.sum(spaced(1.0, 1 / np.asarray(setting.condition_number), true_rank) ** 2, axis=0)
