@@ -101,5 +101,6 @@ CLAIMS = [
         at=CELLS,
         control={"dim": DIMS, "labels": "true"},
         control_reason="true labels are learned, not memorised",
+        remark="the gap grows faster than sqrt(d): the fewest dimensions are far from memorising what they could",
     ),
 ]

@@ -93,6 +93,9 @@ CLAIMS = [
             at={"network": network},
             control={"network": OTHER[network]},
             control_reason=f"{NAMES[OTHER[network]]} has another intrinsic dimension",
+            remark="after 2 epochs the accuracy at d = 750 is 0.005 below the published one, which moves a flat crossing far"
+            if network == "fc"
+            else "",
         )
         for network in ("fc", "lenet")
     ],

@@ -84,6 +84,7 @@ CLAIMS = [
         at={"source": "related", "width": 128, "pretraining": CHECKPOINTS},
         control={"source": "unrelated", "width": 128, "pretraining": CHECKPOINTS},
         control_reason="pretraining on an unrelated task does not help",
+        remark="the likeness of the two tasks, 0.95, was chosen after pilots: at 0.8 the fall is within the noise",
     ),
     Claim(
         ids=("SU-A2-4",),
@@ -96,5 +97,7 @@ CLAIMS = [
         at={"source": "related", "pretraining": 300, "width": [32, 128]},
         control={"source": "related", "pretraining": 0, "width": [32, 128]},
         control_reason="without pretraining there are only more parameters, which do not help",
+        remark="pretraining narrows the gap between the widths and does not close it; the step size is the same for"
+        " both, and moves each weight of the wider one less",
     ),
 ]
