@@ -137,7 +137,7 @@ CLAIMS = [
         at={"network": "memory", "shuffled": "labels", "step": [LONG]},
         control={"network": "memory", "shuffled": "labels", "step": [SHORT]},
         control_reason="in so few minibatches many examples are not fitted in any number of dimensions",
-        remark="at 50 to 200 images, a hundred times fewer than published, each further example takes as many dimensions"
-        " as the last, or more",
+        remark="at 50 to 200 images, a hundred times fewer than published, each further example takes as many"
+        " dimensions as the last, or more",
     ),
 ]

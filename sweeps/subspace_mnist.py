@@ -93,7 +93,7 @@ CLAIMS = [
             at={"network": network},
             control={"network": OTHER[network]},
             control_reason=f"{NAMES[OTHER[network]]} has another intrinsic dimension",
-            remark="after 2 epochs the accuracy at d = 750 is 0.005 below the published one, which moves a flat crossing far"
+            remark="after 2 epochs the accuracy at d = 750 is 0.005 below the published one: a flat crossing moves far"
             if network == "fc"
             else "",
         )
