@@ -168,7 +168,7 @@ def _caution(
 ) -> dict[str, Any]:
     """Tell of unstable steps (SE-1-U3), and of a change of factors that noise may prevent.
 
-    Derived: `R -> R - eta (F F^T R + R G^T G)`, that is `L: (D, E) -> D G^T + F E^T`, and `sigma_1 = 1`. Balanced
+    Derived: `R -> R - eta (F F^T R + R G G^T)`, that is `L: (D, E) -> D G^T + F E^T`, and `sigma_1 = 1`. Balanced
     factors have `||L||^2 = 2 sigma_1`, changed ones `beta^2 + sigma_1^2 / beta^2`; `||L||_F^2 = rows ||G||_F^2 +
     cols ||F||_F^2`, where changed factors have `||F||_F^2 = k beta^2`. At the target the residual is the noise.
     """
