@@ -7,10 +7,18 @@ import subprocess
 import sys
 from pathlib import Path
 
+from theory_sim.study import load_study
+
 ROOT = Path(__file__).parents[1]
 HEAD = "sensing_symmetric_rate"
 """The figure at the head of the page, whose caption is written there."""
-SHOWN = ("attention_margin_direction", "sensing_asymmetric_rate", "subspace_intrinsic_dimension")
+SHOWN = (
+    "attention_sample_complexity",
+    "attention_certified_rank",
+    "sensing_asymmetric_rate",
+    "subspace_codimension",
+)
+FAMILIES = {"attention": "One-layer attention", "sensing": "Matrix sensing", "subspace": "Random subspaces"}
 COMMAND = Path(sys.executable).with_name("theory-sim")
 
 
@@ -43,13 +51,20 @@ def main() -> None:
     text = section(text, "ledger", (ROOT / "paper/generated/ledger.md").read_text())
     gallery = ROOT / "figures" / "gallery"
     gallery.mkdir(exist_ok=True)
-    shown, folded = [], []
+    shown: list[str] = []
+    folded: dict[str, list[str]] = {family: [] for family in FAMILIES}
     for figure in sorted((ROOT / "figures" / "out").glob("*.png")):
         shutil.copy(figure, gallery / figure.name)
         if figure.stem != HEAD:
-            place = shown if figure.stem in SHOWN else folded
-            place.append(f"![{figure.stem}](figures/gallery/{figure.name})\n")
-    shown += ["<details><summary>The other studies</summary>\n", *folded, "</details>\n"]
+            summary = load_study(str(ROOT / "sweeps" / f"{figure.stem}.py")).summary
+            place = shown if figure.stem in SHOWN else folded[figure.stem.partition("_")[0]]
+            place.append(f"![{figure.stem}](figures/gallery/{figure.name})\n\n*{summary}*\n")
+    for family, figures in folded.items():
+        shown += [
+            f"<details><summary>{FAMILIES[family]}: the other studies</summary>\n",
+            *figures,
+            "</details>\n",
+        ]
     text = section(text, "gallery", "\n".join(shown))
     readme.write_text(section(text, "speed", speed_table()))
 
