@@ -31,8 +31,10 @@ def draw(data: xr.Dataset) -> Figure:
             interval(axis, opening, found, color=color, linestyle="-", label=rf"$\|W(0)\| = {radius:g}$")
     theory_line(axes[2], [0, 1], [1, 1])
     theory_line(axes[3], [0, 1], [1, 1], label="Theorem 4")
-    axes[0].set_ylabel("share that keeps them")
-    axes[2].set_ylabel("share at the optimal tokens")
+    for axis in axes[:2]:
+        axis.set_ylabel("share that keeps them")
+    for axis in axes[2:]:
+        axis.set_ylabel("share at the optimal tokens")
     axes[1].legend(loc="upper right")
     axes[3].legend(*(part[:1] for part in axes[3].get_legend_handles_labels()), loc="lower left")
     return fig

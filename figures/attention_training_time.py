@@ -91,7 +91,7 @@ def draw_failure(axis, data):
         random = by_seed(cell.sel(label_noise=1.0), "test_error", "confusion_fraction").mean(axis=0)
         axis.plot(ratios, random, color=color, linestyle=":")
     for place, text, side in (
-        (confusion_constant(), "1/(2e): enough\n(Theorem 1)", 3),
+        (confusion_constant(), "1/(2e): c is below\n(Theorem 1, as recalled)", 3),
         (1.0, "as many", -34),
     ):
         axis.axvline(place, color="black", linestyle=(0, (4, 1.6)), linewidth=1)

@@ -40,7 +40,9 @@ def draw_least(axis, data):
             label = name(cell) if operator == "10" else None
             scales, least = cell["init_scale"].to_numpy(), errors.min(axis=-1)
             if ended.any():
-                band(axis, scales[ended], least[:, ended], color=color, label=label, linestyle=line, marker="o")
+                band(
+                    axis, scales[ended], least[:, ended], color=color, label=label, linestyle=line, marker="o"
+                )
             falling = scales[~ended], np.median(least, axis=0)[~ended]
             axis.plot(*falling, color=color, linestyle="none", marker="o", fillstyle="none")
     axis.plot([], [], color="0.3", linestyle="none", marker="o", fillstyle="none", label="still falling")

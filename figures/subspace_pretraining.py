@@ -28,9 +28,7 @@ def draw(data: xr.Dataset) -> Figure:
         dims = data["dim"].to_numpy()
         theory_line(axis, (dims[1], dims[-1]), (0.9, 0.9), linewidth=0.7)
         label_line(axis, "0.9", dims[-1], 0.9, xytext=(0, -9), horizontalalignment="right")
-        axis.set(
-            xlabel="subspace dimension $d$", ylabel="accuracy / fine-tuning all", ylim=(0.2, 1.1)
-        )
+        axis.set(xlabel="subspace dimension $d$", ylabel="accuracy / fine-tuning all", ylim=(0.2, 1.1))
         log_axes(axis, "x")
         axis.legend(loc="lower right")
     return fig

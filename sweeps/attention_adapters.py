@@ -117,7 +117,7 @@ CLAIMS = [
             at={"classes": [k], "adapter_scale": 1.0, "adapter_rank": [FULL, k - 1]},
             control={"classes": [k], "adapter_scale": 1.0, "adapter_rank": [FULL, k]},
             control_reason="K directions are enough",
-            remark="two directions are enough: see the next claim",
+            remark="two directions are enough: ReLU neurons tell classes apart in a plane (claim on two directions)",
         )
         for k, word in ((3, "three"), (4, "four"))
     ],

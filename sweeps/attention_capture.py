@@ -132,7 +132,7 @@ CLAIMS = [
         measure=captured_locals,
         at=cells(opening=(0.0, 0.1)),
         control=cells(opening=(1.0,)),
-        control_reason="starts in random directions",
+        control_reason="starts orthogonal to the target's direction",
         prediction=AtLeast(0.8),
         tolerance_reason="the cone's opening is not known, and 40 problems leave 9%",
     ),

@@ -200,7 +200,7 @@ CLAIMS = [
     ),
     Claim(
         ids=("AT-A3", "AT-A-P3"),
-        statement="gradient descent: the direction converges only like 1/ln t, a local exponent above -0.3",
+        statement="gradient descent: the direction converges slower than any t^-0.3, as 1/ln t does",
         source="arXiv:2308.16898, Theorem 4 (no rate)",
         label="derived",
         derivation="|r|/||W_t|| with ||W_t|| = ||W^mm|| (ln t + c) has the exponent -1/(ln t + c), and |r| still grows",

@@ -1,4 +1,4 @@
-"""Attention can select any tokens of up to d^2/delta sequences, delta the dimension of a cone, where d are proven."""
+"""Half of random problems are separable at about d^2/delta sequences, delta the dimension of a cone; d are proven."""
 
 import numpy as np
 import xarray as xr

@@ -126,8 +126,9 @@ MEAN_TOKEN = (
     "lies in span(mu_1, mu_2), their sum is off it by the irrelevant patterns: rates.mean_token_angle."
 )
 COVARIANCE = (
-    "The right factor of the gradient by W_K is the tokens' covariance times the rewarded direction, mu_y - zbar_y:\n"
-    "off span(mu_1, mu_2) by the irrelevant part of the mean token, rates.key_angle, whatever the fractions."
+    "The right factor of the gradient by W_K is the tokens' covariance times the rewarded direction mu_y,"
+    " alpha_* (mu_y -\n"
+    "zbar_y): off span(mu_1, mu_2) by the irrelevant part of the mean token, rates.key_angle, whatever the fractions."
 )
 ANGLE_TOLERANCE = (
     "mean tokens of 256 samples are off by 0.2/sqrt(256) of irrelevant patterns and noise against 0.3 of signal, 2.4 "
@@ -159,8 +160,9 @@ CLAIMS = [
     *[
         Claim(
             ids=("AT-C2",),
-            statement=f"the leading plane of the update of W_{matrix[0].upper()} tends to that of the discriminative "
-            f"patterns as predicted, along {axis}",
+            statement=f"the leading plane of the update of W_{matrix[0].upper()} keeps its derived angle to"
+            f" that of the "
+            f"discriminative patterns, along {axis}",
             source=f"{PAPER}, abstract (localised on label-relevant patterns); angle derived here",
             label="derived",
             derivation=COVARIANCE if matrix == "key" else MEAN_TOKEN,
@@ -205,7 +207,9 @@ CLAIMS = [
             "query_key_scale": slice(None),
         },
         control={**BASE, **ATTENTION, "token_noise": slice(None), "query_key_scale": slice(None)},
-        control_reason="for queries and keys the condition is needed",
+        control_reason="for queries and keys the condition is needed; random labels are no control, they"
+        " leave dW_V and dW_O"
+        " low-rank too",
     ),
     Claim(
         ids=("AT-C6", "AT-C-T3"),

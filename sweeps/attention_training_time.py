@@ -93,7 +93,10 @@ def last_error(data: xr.Dataset) -> Estimate:
 
 
 def failure_boundary(data: xr.Dataset) -> Estimate:
-    """Ratio alpha_# / alpha_* at which half of the runs end with a test error above 5%."""
+    """Ratio alpha_# / alpha_* at which half of the runs end with a test error above 5%, an upper limit of what can be.
+
+    With 12 tokens the counts tie in 32% of the sequences at alpha_# = 0.36: no learner is below 16% there.
+    """
     errors = by_seed(data.isel(step=-1), "test_error", "confusion_fraction")
     ratios = data.confusion_fraction.to_numpy() / float(data.relevant_fraction)
     return crossing(ratios, (errors > 0.05).astype(float), 0.5)
@@ -155,7 +158,7 @@ CLAIMS = [
     ],
     Claim(
         ids=("AT-B4", "AT-B-T1"),
-        statement="with alpha_# / alpha_* below 1/(2e) training succeeds",
+        statement="at all alpha_# / alpha_* computed below 1/(2e) training succeeds",
         source=f"{PAPER}, Theorem 1 (alpha_* >= alpha_# / c for some c < 1/(2e); c as recalled)",
         label="unconfirmed",
         measure=last_error,
@@ -163,11 +166,11 @@ CLAIMS = [
         tolerance_reason="one of the 128 test sequences of a run",
         at={**CONFUSED, **FEW, **PAPER_START},
         control={**MOST, "confusion_fraction": [0.43], **PAPER_START},
-        control_reason="nearly as many confusion tokens as relevant ones",
+        control_reason="nearly as many confusion tokens as relevant ones: the majority vote itself errs on 38%",
     ),
     Claim(
         ids=("AT-B4",),
-        statement="the boundary of failure lies above 1/(2e)",
+        statement="training succeeds beyond alpha_# / alpha_* = 1/(2e), up to where the counts of tokens begin to tie",
         source=f"{PAPER}, Theorem 1 (sufficient; the true boundary is open)",
         label="unconfirmed",
         measure=failure_boundary,
@@ -185,7 +188,7 @@ CLAIMS = [
         prediction=AtLeast(0),
         at={**CLEAN, "relevant_fraction": 0.2, **PAPER_START},
         control={**MOST, **PAPER_START},
-        control_reason="beyond the boundary of AT-B4 attention moves away from the label's tokens",
+        control_reason="where a majority of tokens no longer tells the label attention moves away from its tokens",
     ),
     Claim(
         ids=("AT-B3", "AT-B-T3", "AT-B-P3"),
@@ -208,6 +211,6 @@ CLAIMS = [
         prediction=Ordering("increasing"),
         at={**CLEAN, "relevant_fraction": 0.2, "step_size": 0.4},
         control={**MOST, "step_size": 0.4},
-        control_reason="beyond the boundary of AT-B4 attention falls, and falls more from a larger start",
+        control_reason="where a majority of tokens no longer tells the label attention falls, more from a larger start",
     ),
 ]

@@ -93,6 +93,7 @@ SWEEP = Sweep(
     steps=log_spaced(1600, per_decade=48),
     presets={
         "smoke": {
+            "algorithm": ["GD", "AGN"],
             "condition_number": [2.25, 4.0],
             "problem_seeds": 3,
             "steps": log_spaced(400, per_decade=48),

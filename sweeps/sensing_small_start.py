@@ -79,7 +79,12 @@ SWEEP = Sweep(
     run_seeds=4,
     steps=np.arange(0, 501, 4),
     presets={
-        "smoke": {"problem_seeds": 3, "run_seeds": 1, "steps": np.arange(0, 501, 10)},
+        "smoke": {
+            "coverage": [0.95, None],
+            "problem_seeds": 3,
+            "run_seeds": 1,
+            "steps": np.arange(0, 501, 10),
+        },
         "quick": {},
         "paper": {
             "coverage": [0.3, 0.6, 0.95, 2, 5, 10, None],

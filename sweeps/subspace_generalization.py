@@ -17,7 +17,10 @@ MIDDLE = 45
 
 def rounded_digits(*, labels: str = "true") -> Simulation:
     """Digits in subspaces, theta_d rounded to 64 values from -8 to 8; labels "true" or "shuffled"."""
-    data = shuffled_labels(digits()) if labels == "shuffled" else digits()
+    data = digits()
+    if labels == "shuffled":  # of both sets, so that they have one distribution, as the bound asks
+        data = shuffled_labels(data)
+        data = data._replace(test_y=np.random.default_rng(1).permutation(data.test_y))
     adam = partial(optax.adam, b1=0.9, b2=0.99)
     simulation = rounded_training(MLP([20, 20, 10]), data, max_dim=max(DIMS), optimizer=adam, dtype="float32")
     hyper = simulation.hyper._replace(step_size=0.05, direct_step_size=0.01, levels=LEVELS, largest=LARGEST)
@@ -41,7 +44,7 @@ SWEEP = Sweep(
 
 
 def share_of_bound(data: xr.Dataset) -> Estimate:
-    """Mean gap over the bound for d, r and the examples, in each cell; a direct run counts as one of d = 20."""
+    """Largest gap over the bound for d, r and the examples, in each cell; a direct run counts as one of d = 20."""
     shares = []
     for dim in data["dim"].to_numpy():
         for examples in data["examples"].to_numpy():
@@ -50,7 +53,7 @@ def share_of_bound(data: xr.Dataset) -> Estimate:
                 shares.append(
                     by_seed(cell, "gap").ravel() / generalization_bound(dim or min(DIMS), LEVELS, examples)
                 )
-    return bootstrap(np.stack(shares, axis=1))
+    return bootstrap(np.stack(shares, axis=1), np.max)
 
 
 def exponents(data: xr.Dataset) -> Estimate:
@@ -85,7 +88,9 @@ CLAIMS = [
         "P(gap > t) <= r^d exp(-2 m t^2) = 1/20.",
         measure=share_of_bound,
         prediction=AtMost(1.0),
-        tolerance_reason="none: a bound; the mean over projections of what holds for each with probability 0.95",
+        tolerance_reason="none: a bound; its 0.95 is over the draw of the training examples, one draw that"
+        " all projections share",
+        remark="the bound is above 1, and says nothing, at d = 180 and, for d = 45, at 42 and 84 examples",
         at=CELLS,
         control={"dim": [0], "examples": [max(EXAMPLES)], "labels": "shuffled"},
         control_reason="a directly trained network memorises all labels: 20 numbers do not describe it",

@@ -79,17 +79,23 @@ NAMES = {"fc": "784-200-200-10", "lenet": "LeNet"}
 D_INT90 = {"fc": [750.0, 550.0], "lenet": [290.0, 275.0]}  # 525 to 575 with the individual baseline of fc
 OTHER = {"fc": "lenet", "lenet": "fc"}
 
+INDIVIDUAL = {"fc": "525 to 575, of which the middle is taken", "lenet": "275"}
+
 CLAIMS = [
     *[
         Claim(
             ids=("SU-A1-4", "SU-A1-N1"),
-            statement=f"d_int90 of {NAMES[network]} on MNIST, global and individual baseline, is as published",
-            source=f"{PAPER}: {D_INT90[network][0]:g} (global), {D_INT90[network][1]:g} (individual)",
+            statement=f"d_int90 of {NAMES[network]} on MNIST, global and individual baseline, is the"
+            f" published one to 40%, after far"
+            " fewer epochs",
+            source=f"{PAPER}: {D_INT90[network][0]:g} (global), {INDIVIDUAL[network]} (individual)",
             label="paper",
             measure=both_baselines,
             prediction=MatchesCurve(D_INT90[network], relative_tolerance=0.4),
-            tolerance_reason="2 epochs (20 in the preset paper) of Adam at 0.03 against 100 at 0.001: near 0.9 "
-            "a loss of 0.02 in accuracy moves the crossing by a third, and the published values scatter by 10%",
+            tolerance_reason="2 epochs (20 in the preset paper) of Adam at 0.03 without L2 against 100 at"
+            " 0.001 with L2 1e-4:"
+            " near 0.9 a loss of 0.02 in accuracy moves the crossing by a third, and the published values"
+            " scatter by 10%",
             at={"network": network},
             control={"network": OTHER[network]},
             control_reason=f"{NAMES[OTHER[network]]} has another intrinsic dimension",
@@ -102,12 +108,13 @@ CLAIMS = [
     *[
         Claim(
             ids=("SU-A1-N5",),
-            statement=f"test accuracy of {NAMES[network]} at d = 300, 500, 1000 is the published one",
+            statement=f"test accuracy of {NAMES[network]} at d = 300, 500, 1000 is the published one to 4%,"
+            f" after far fewer epochs",
             source=f"{PAPER}, curves after 100 epochs",
             label="paper",
             measure=accuracy,
             prediction=MatchesCurve([MNIST_ACCURACY[network][d] for d in SHARED], relative_tolerance=0.04),
-            tolerance_reason="2 epochs against 100; half of what separates the curves of both networks",
+            tolerance_reason="2 epochs against 100; less than what separates the curves of both networks, 6% to 10%",
             at={"network": network},
             control={"network": OTHER[network]},
             control_reason=f"{NAMES[OTHER[network]]} has another curve",

@@ -2,6 +2,7 @@
 
 from functools import partial
 
+import numpy as np
 import optax
 import xarray as xr
 
@@ -54,14 +55,16 @@ def log_ratio(data: xr.Dataset) -> Estimate:
 CLAIMS = [
     Claim(
         ids=("SU-A2-1", "SU-A2-F1", "SU-A2-F2"),
-        statement="with a first layer that must grow most, trained scales need no larger d90, themselves counted",
+        statement="with a first layer that must grow most, trained scales lower d90 by a fifth or more,"
+        " themselves counted",
         source="arXiv:2012.13255; that unequal layers are the reason is unconfirmed",
         label="unconfirmed",
         measure=log_ratio,
-        prediction=AtMost(0.0),
-        tolerance_reason="none: at most as many",
+        prediction=AtMost(-float(np.log(1.25))),
+        tolerance_reason="the noise of eight projections, as between kinds of projections",
         at={"brightness": FAINT, "structure": ["tensors", "scaled_tensors"]},
-        control={"brightness": FAINT, "structure": ["scaled_tensors", "tensors"]},
-        control_reason="without the scales more dimensions are needed: the comparison the other way round fails",
+        control={"brightness": 1.0, "structure": ["tensors", "scaled_tensors"]},
+        control_reason="where no layer must grow more than another, the scales gain nothing",
+        remark="without the scales 90% is not reached in up to 240 dimensions: the ratio is infinite",
     ),
 ]

@@ -301,7 +301,8 @@ def _compared(prediction: Prediction, estimate: Estimate) -> tuple[Number, Numbe
     value, low, high = (np.atleast_1d(part) for part in estimate[:3])
     if prediction.direction == "decreasing":
         value, low, high = -value, -high, -low
-    return np.diff(value), low[1:] - high[:-1], high[1:] - low[:-1]
+    with np.errstate(invalid="ignore"):  # from infinity to infinity there is no telling
+        return np.diff(value), low[1:] - high[:-1], high[1:] - low[:-1]
 
 
 def _worst(prediction: Prediction, estimate: Estimate, data: xr.Dataset) -> tuple[float, float, float]:

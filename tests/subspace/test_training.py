@@ -137,6 +137,34 @@ def test_a_batch_of_runs_equals_the_runs_alone():
         np.testing.assert_allclose(together["train_loss"][i], alone["train_loss"], rtol=1e-10)
 
 
+@pytest.mark.parametrize("dim", [0, 8])
+def test_weight_decay_acts_on_what_is_trained(dim):
+    def decayed(rate):
+        return optax.chain(optax.add_decayed_weights(0.5), optax.sgd(rate))
+
+    ends = []
+    for optimizer in (optax.sgd, decayed):
+        simulation = build(optimizer=optimizer)
+        problem = simulation.sample(jax.random.key(0), simulation.setting)
+        hyper = simulation.hyper._replace(dim=dim, step_size=0.1, direct_step_size=0.1)
+        state = simulation.init(jax.random.key(1), problem, hyper)
+        # A second step: theta_d starts at zero.
+        for key in jax.random.split(jax.random.key(2)):
+            before, state = state, jax.jit(simulation.step)(key, problem, hyper, state)
+        ends.append(before)
+    plain, decaying = ends
+    if dim:
+        np.testing.assert_allclose(plain.moved, decaying.moved, rtol=1e-12)
+    else:
+        # The first decay of 0.1 * 0.5 pulls the parameters, not their displacement, towards zero.
+        np.testing.assert_allclose(decaying.moved, plain.moved - 0.05 * plain.start, rtol=1e-9, atol=1e-12)
+
+
+def test_an_optimiser_in_the_place_of_its_constructor_is_refused():
+    with pytest.raises(ValueError, match=r"optax.adam and not optax.adam\(0.01\)"):
+        subspace_training(Small(), small_data(), max_dim=8, optimizer=optax.adam(0.01))
+
+
 def test_metrics_are_those_of_the_network():
     simulation = build()
     data = small_data()

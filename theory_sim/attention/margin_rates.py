@@ -1,6 +1,6 @@
 r"""Predictions for random max margin problems: the rank of the nuclear solution, and when there is a solution at all.
 
->>> largest_rank(60), round(float(feasibility_inputs(6, 5)))
+>>> int(largest_rank(60)), round(float(feasibility_inputs(6, 5)))
 (10, 28)
 """
 

@@ -2,9 +2,9 @@ r"""The pattern data model: sequences of noisy patterns, `K` of which decide the
 
 A sequence of class `y` holds, on average, a fraction alpha_* of tokens with the discriminative pattern of
 its own class (label-relevant), a fraction alpha_# with those of other classes (confusion), and irrelevant
-patterns, uniformly. The class is that of the most frequent discriminative pattern as long as alpha_* exceeds
-what each other class gets, `alpha_# / (K - 1)`; for `K = 2` that is the majority vote (arXiv:2302.06015;
-AT-B-M2).
+patterns, uniformly. On average the class is that of the most frequent discriminative pattern as long as alpha_*
+exceeds what each other class gets, `alpha_# / (K - 1)` (for `K = 2` the majority vote, arXiv:2302.06015; AT-B-M2). In
+a sequence, whose counts are whole, it may tie or lose once `alpha_* - alpha_#` is of the order of `1 / tokens`.
 
 >>> import jax
 >>> setting = Setting(patterns=5, relevant_fraction=0.5, confusion_fraction=0.25)

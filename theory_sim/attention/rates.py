@@ -76,9 +76,9 @@ def mean_token_error(relevant_fraction: ArrayLike, tokens: int, token_noise: flo
 
 
 def confusion_constant() -> float:
-    """Return `1 / (2 e)`, below which alpha_# / alpha_* is small enough for training to succeed (AT-B4, AT-B-T1).
+    """Return `1 / (2 e)`, the upper end of the interval of the constant c in `alpha_* >= alpha_# / c` (AT-B4, AT-B-T1).
 
-    arXiv:2302.06015, Theorem 1, for some constant below it: sufficient, not necessary.
+    arXiv:2302.06015, Theorem 1, as recalled: success for some c below it, sufficient and not necessary.
     """
     return float(1 / (2 * np.e))
 

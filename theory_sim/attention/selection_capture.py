@@ -46,7 +46,7 @@ class Setting(NamedTuple):
 class Hyper(NamedTuple):
     """The step size, and a start of norm `radius` whose cosine with the target's direction is `1 - opening`.
 
-    The rest of the start points in a random direction across the target's: an `opening` of 1 is a random start.
+    The rest of the start points in a random direction across the target's; an `opening` of 1 is orthogonal to it.
     """
 
     step_size: float = 0.4

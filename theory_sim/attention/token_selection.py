@@ -45,7 +45,8 @@ class Setting(NamedTuple):
     """What a problem is drawn with.
 
     `score_spread` scales the differences between the scores of a sequence's tokens that are not optimal: 1 leaves
-    them as drawn; 0 makes them equal, which gradient descent needs to be sure of the global direction (B.2, AT-A-T6).
+    them as drawn; 0 makes them equal, the hypothesis of the global direction's theorem (B.2, AT-A-T6; see
+    `selection_capture` for where that was not enough). Below 1, tokens moved along the head lose their norm of 1.
     """
 
     score_spread: float = 1.0

@@ -92,7 +92,11 @@ def log_dimension_ratio(
 
     finite = all(np.isfinite(array).all() for array in (first, second, direct_first, direct_second))
     window = f"{share:.4g} of the baseline, linear between {len(x)} dimensions, {x[0]:g} to {x[-1]:g}"
-    return _bootstrap(of, len(first), window, bool(finite))
+    estimate = _bootstrap(of, len(first), window, bool(finite))
+    curves = ((first, direct_first), (second, direct_second))
+    if any(scores[:, 0].mean() >= share * direct.mean() for scores, direct in curves):
+        return estimate._replace(doubts=(*estimate.doubts, "reached at the first dimension: it lies below"))
+    return estimate
 
 
 def description_length(dim: int, *, levels: float = 2.0**32, seeds: int = 2) -> float:

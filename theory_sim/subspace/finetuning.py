@@ -6,6 +6,7 @@ import flax.linen as nn
 import flax.struct
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from theory_sim.simulation import Simulation
@@ -35,8 +36,12 @@ def fine_tuning(
     Both tasks have the shape and the classes of one model, whose last layer is kept. The source is trained with the
     optimiser and the batch size of the target and with `direct_step_size`; the run's key gives the initial weights
     and the minibatches of both, so that runs of all dimensions start from one checkpoint. Metrics, options and errors
-    are those of `subspace_training`, of the target; `dim` 0 is ordinary fine-tuning. Source: SU-A2-2.
+    are those of `subspace_training`, of the target; ValueError also when the examples of both differ in shape. `dim` 0
+    is ordinary fine-tuning. Source: arXiv:2012.13255 (SU-A2-2).
     """
+    shapes = [np.shape(data[0])[1:] for data in (source, target)]
+    if shapes[0] != shapes[1]:
+        raise ValueError(f"source and target need examples of one shape, got {shapes[0]} and {shapes[1]}")
     rule = {name: options[name] for name in ("optimizer", "batch_size", "dtype") if name in options}
     before = subspace_training(model, source, max_dim=1, projection=_no_projection, **rule)
     after = subspace_training(model, target, max_dim=max_dim, **options)

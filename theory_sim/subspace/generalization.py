@@ -2,7 +2,7 @@ r"""What few numbers can hide: a bound on the gap between test and training erro
 
 A network found in a d-dimensional subspace is described by d numbers. Rounded to r values each, it is one of `r^d`
 functions that were fixed before the data were seen, and a union bound over them controls the gap of whichever the
-training picks (arXiv:2012.13255, after Arora et al. 2018; SU-A2-F5).
+training picks (derived, SU-A2-F5; arXiv:2012.13255 argues so after Arora et al. 2018).
 """
 
 from typing import Any, NamedTuple

@@ -43,7 +43,8 @@ class LeNet(nn.Module):
     Two rounds of a layer of `channels` feature maps, ReLU and 2 x 2 max pooling, then a fully connected network of
     `widths`. `form` says what the layer is: "convolution" (valid, `kernel` x `kernel`), "untied" (the same with
     weights of its own at each pixel), "dense" (all inputs to the same number of units) or "tied" (a convolution whose
-    kernel reaches every pixel from every pixel, the border padded with zeros).
+    kernel reaches every pixel from every pixel, the border padded with zeros). The tied form is unconfirmed: it gives
+    the numbers of parameters that are reported at second hand.
 
     >>> [parameter_count(LeNet(form), (28, 28)) for form in LENET_FORMS]
     [44426, 286334, 3640574, 193370]

@@ -55,10 +55,11 @@ def sparse_projection(
 ) -> SparseProjection:
     """Draw entries `+-1/sqrt(q)` with probability q/2 each, else 0, and divide each column by its Euclidean norm.
 
-    The density is `q = 1/sqrt(D)`, with D = `ambient`, or `1/sqrt(D_i)` in each tensor of D_i = `sizes[i]` rows, as
-    in the official code; the norm is that of the whole column. Its inner products with other columns have mean 0
-    and, without `sizes`, variance exactly 1/D. Memory and work of a product O(d sqrt(D)): `column_entries(D)` places
-    a column, which a column overflows with probability below 1e-8; no column is empty.
+    The density is `q = 1/sqrt(D)`, with D = `ambient` (recalled as the paper's, unconfirmed; what training uses), or
+    with `sizes` `1/sqrt(D_i)` in each tensor of D_i = `sizes[i]` rows, as in the official code; the norm is that of
+    the whole column. Its inner products with other columns have mean 0 and, without `sizes`, variance exactly 1/D.
+    Memory and work of a product O(d sqrt(D)): `column_entries(D)` places a column, which a column overflows with
+    probability below 1e-8; no column is empty.
 
     Raises ValueError unless 1 <= dim <= ambient and `sizes` are positive and sum to ambient.
     Source: arXiv:1804.08838 with its official code (SU-A1-F6).
