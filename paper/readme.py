@@ -17,6 +17,7 @@ SHOWN = (
     "attention_certified_rank",
     "sensing_asymmetric_rate",
     "subspace_codimension",
+    "subspace_mnist",
 )
 FAMILIES = {"attention": "One-layer attention", "sensing": "Matrix sensing", "subspace": "Random subspaces"}
 COMMAND = Path(sys.executable).with_name("theory-sim")
