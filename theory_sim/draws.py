@@ -11,6 +11,7 @@ True
 """
 
 import math
+from typing import Any
 
 import jax
 from jaxtyping import Array, Float, PRNGKeyArray
@@ -21,6 +22,6 @@ def normal(key: PRNGKeyArray, shape: tuple[int, ...]) -> Float[Array, "..."]:
     return jax.random.normal(key, (math.prod(shape),)).reshape(shape)
 
 
-def uniform(key: PRNGKeyArray, shape: tuple[int, ...]) -> Float[Array, "..."]:
-    """Draw independent entries uniform on [0, 1) in the default float type; the padded axis comes first."""
-    return jax.random.uniform(key, (math.prod(shape),)).reshape(shape)
+def uniform(key: PRNGKeyArray, shape: tuple[int, ...], dtype: Any = float) -> Float[Array, "..."]:
+    """Draw independent entries uniform on [0, 1), in the default float type unless given; padded axis first."""
+    return jax.random.uniform(key, (math.prod(shape),), dtype).reshape(shape)

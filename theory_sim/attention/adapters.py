@@ -16,7 +16,6 @@ True
 from functools import partial
 from typing import NamedTuple
 
-import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
@@ -33,6 +32,7 @@ from theory_sim.attention.transformer import (
     sample_problem,
     validate,
 )
+from theory_sim.draws import normal
 from theory_sim.simulation import Simulation
 
 
@@ -126,7 +126,7 @@ def _init(
     key: PRNGKeyArray, problem: Problem, hyper: Hyper, *, dim: int, max_width: int, max_rank: int
 ) -> State:
     # One draw for all: for each possible rank a row of the three A, then the neurons.
-    drawn = jax.random.normal(key, ((3 * max_rank + max_width) * dim,)).reshape(-1, dim)
+    drawn = normal(key, (3 * max_rank + max_width, dim))
     right = jnp.swapaxes(drawn[: 3 * max_rank].reshape(max_rank, 3, dim), 0, 1)
     used = jnp.arange(max_rank)[:, None] < hyper.adapter_rank
     scale = hyper.adapter_scale / jnp.sqrt(jnp.maximum(1.0 * hyper.adapter_rank, 1.0))

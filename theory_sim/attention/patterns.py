@@ -20,6 +20,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
 from theory_sim.decompositions import orthonormal_rows, ranks
+from theory_sim.draws import uniform
 
 UNBOUNDED = 1e9
 """A bound on the norm of a token's noise that no Gaussian reaches."""
@@ -102,7 +103,7 @@ def equicorrelated(
 def _uniform(key: PRNGKeyArray, rows: int, *, dim: int, tokens: int) -> Float[Array, "rows columns"]:
     # float32 at any precision: the draws stay the same, and cost half.
     columns = 4 + tokens * (dim + 2)
-    return jax.random.uniform(key, (rows * columns,), jnp.float32).reshape(rows, columns)
+    return uniform(key, (rows, columns), jnp.float32)
 
 
 def _gaussian(uniform: Float[Array, "..."]) -> Float[Array, "..."]:

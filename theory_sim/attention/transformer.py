@@ -23,6 +23,7 @@ from theory_sim.attention.network import Weights, heads, hinge, neurons
 from theory_sim.attention.observations import conclude_on, observe_on, variables_of
 from theory_sim.attention.patterns import Sequences, Setting, draw_data, draw_sequences
 from theory_sim.decompositions import orthonormal_rows, ranks
+from theory_sim.draws import normal
 from theory_sim.simulation import Simulation
 
 INFINITY = float("inf")
@@ -204,7 +205,7 @@ def sample_problem(
 
 
 def _init(key: PRNGKeyArray, problem: Problem, hyper: Hyper, *, dim: int, max_width: int) -> State:
-    drawn = jax.random.normal(key, (max_width * (dim + 1),)).reshape(max_width, dim + 1)
+    drawn = normal(key, (max_width, dim + 1))
     used = jnp.arange(max_width)[:, None] < hyper.width
     start = Weights(
         query=hyper.query_key_scale * jnp.eye(dim),
