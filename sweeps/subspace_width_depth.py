@@ -1,4 +1,4 @@
-"""The intrinsic dimension of the digits hardly depends on the width and the depth of the network."""
+"""The intrinsic dimension of the digits on networks of several widths and depths."""
 
 import itertools
 from functools import partial
