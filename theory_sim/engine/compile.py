@@ -21,6 +21,11 @@ MEMORY_SHARE = 0.8
 """Part of the free memory that one block may take."""
 
 
+OPTIONS = {"cpu": {"xla_backend_optimization_level": 1}}
+"""How a platform's programs are compiled. On a CPU LLVM's second and third level of optimisation take half of the
+compilation and change no study's speed: the work is in matrix products, which come from libraries, or in loops that are
+bound by memory."""
+
 DECOMPOSITIONS = {
     "svd",
     "eigh",
@@ -222,7 +227,8 @@ def _compile(
             out_specs=row,
             check_vma=False,
         )
-    return jax.jit(program).lower(arrays, np.uint32(0), *cells).compile()
+    lowered = jax.jit(program).lower(arrays, np.uint32(0), *cells)
+    return lowered.compile(compiler_options=OPTIONS.get(devices[0].platform))
 
 
 def _program_bytes(compiled: Any) -> int:
