@@ -23,7 +23,7 @@ reproduce: setup  ## simulate, measure, draw and judge every study; write the pa
 	$(BIN)/theory-sim reproduce
 
 test: setup  ## run all tests
-	$(BIN)/python -m pytest --numprocesses 2
+	$(BIN)/python -m pytest --numprocesses 2 --dist worksteal
 
 lint: setup  ## look for mistakes
 	$(BIN)/ruff check .
