@@ -23,8 +23,12 @@ hypothesis.settings.load_profile("tests")
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Keep compiled programs from one call of the tests to the next, in a folder for each worker: writes are not atomic."""
+    """Keep compiled programs from one call of the tests to the next.
+
+    Each worker has a folder of its own, because files are not written in one piece.
+    """
     worker = os.environ.get("PYTEST_XDIST_WORKER", "alone")
-    jax.config.update("jax_compilation_cache_dir", str(config.rootpath / ".pytest_cache" / "programs" / worker))
+    folder = config.rootpath / ".pytest_cache" / "programs" / worker
+    jax.config.update("jax_compilation_cache_dir", str(folder))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
     jax.config.update("jax_persistent_cache_min_entry_size_bytes", 0)

@@ -114,6 +114,12 @@ def is_compiled(job: Job) -> bool:
     return _identity(job, job.sizes) in _compiled
 
 
+def compile_ahead(job: Job) -> None:
+    """Compile a job's program for the blocks that will follow in this process."""
+    with numerics(job.precision):
+        _program(job, job.sizes)
+
+
 # Compilation is the one thing that a process must remember: a worker computes thousands of blocks of a job.
 _compiled: dict[tuple, tuple[compiler.Program, Simulation]] = {}
 _KEPT = 8

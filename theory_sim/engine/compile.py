@@ -21,7 +21,7 @@ MEMORY_SHARE = 0.8
 """Part of the free memory that one block may take."""
 
 
-OPTIONS = {"cpu": {"xla_backend_optimization_level": 1}}
+OPTIONS: dict[str, dict[str, str | bool]] = {"cpu": {"xla_backend_optimization_level": "1"}}
 """How a platform's programs are compiled. On a CPU LLVM's second and third level of optimisation take half of the
 compilation and change no study's speed: the work is in matrix products, which come from libraries, or in loops that are
 bound by memory."""

@@ -4,7 +4,8 @@ import time
 import warnings
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from concurrent.futures import FIRST_COMPLETED, Executor, Future, wait
+from concurrent.futures import FIRST_COMPLETED, Executor, Future, ThreadPoolExecutor, wait
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -12,7 +13,15 @@ import jax
 import numpy as np
 
 from theory_sim.engine import compile as compiler
-from theory_sim.engine.block import Job, Task, compute_block, guard_cpu_backend, is_compiled, numerics
+from theory_sim.engine.block import (
+    Job,
+    Task,
+    compile_ahead,
+    compute_block,
+    guard_cpu_backend,
+    is_compiled,
+    numerics,
+)
 from theory_sim.engine.describe import defaults, identity, metrics, name_of, request
 from theory_sim.engine.plan import Sizes, choose_sizes, cut
 from theory_sim.engine.results import completed
@@ -108,20 +117,27 @@ def run(
     report(progress)
     statuses: Counter[Status] = Counter()
     programs: set[tuple] = set()
-    for part in parts:
-        if executor is None and not is_compiled(part.job):
-            report(progress._replace(doing="compiling"))
-        for counts, program in _compute(_tasks(part, shard), executor):
-            statuses.update(counts)
-            programs.add(program)
-            computed = sum(counts.values())
-            progress = Progress(
-                progress.done + computed,
-                progress.total,
-                progress.steps + computed * int(steps[-1]),
-                len(programs),
-            )
-            report(progress)
+    missing = [part for part in parts if next(_tasks(part, shard), None)]
+    # The next program is compiled, which keeps one core busy, while the present one computes.
+    with ThreadPoolExecutor(max_workers=1) as aside:
+        ahead = None
+        for part, following in zip_longest(missing, missing[1:]):
+            if executor is None:
+                if not is_compiled(part.job):
+                    report(progress._replace(doing="compiling"))
+                (ahead or aside.submit(compile_ahead, part.job)).result()
+                ahead = aside.submit(compile_ahead, following.job) if following else None
+            for counts, program in _compute(_tasks(part, shard), executor):
+                statuses.update(counts)
+                programs.add(program)
+                computed = sum(counts.values())
+                progress = Progress(
+                    progress.done + computed,
+                    progress.total,
+                    progress.steps + computed * int(steps[-1]),
+                    len(programs),
+                )
+                report(progress)
     seconds = time.monotonic() - started
     computed = progress.done - found
     return Summary(store.path, progress.total, found, computed, len(programs), seconds, dict(statuses))
