@@ -42,7 +42,7 @@ def transformer(*, runs: int = 256, steps: int = 400) -> Kernel:
     return _transformer(sizes, runs, steps)
 
 
-def wide_transformer(*, runs: int = 4, steps: int = 50) -> Kernel:
+def wide_transformer(*, runs: int = 4, steps: int = 400) -> Kernel:
     """The same at the width of a theorem's m >~ M^2 log N: bound by arithmetic.
 
     Few runs at once: the hidden neurons of more than two runs a core (0.5 MB each) leave the cache.
