@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 
-from theory_sim.attention.products import product
+from theory_sim.attention.products import mixtures, product, similarities
 
 
 def gradients(times, matrix, columns, slope):
@@ -49,3 +49,18 @@ def test_derivative_is_the_slope_of_finite_differences(batched):
     move, shift = rng.normal(size=(*lead, 5, 3)), rng.normal(size=(3, 4))
     np.testing.assert_allclose(np.sum(by_matrix * move), np.sum((move @ columns) * slope), rtol=1e-12)
     np.testing.assert_allclose(np.sum(by_columns * shift), np.sum((matrix @ shift) * slope), rtol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("times", "plain", "count"),
+    [(similarities, lambda rows, tokens: rows @ jnp.swapaxes(tokens, 1, 2), 5), (mixtures, jnp.matmul, 3)],
+)
+def test_products_with_tokens_have_the_derivatives_of_plain_ones(times, plain, count):
+    rng = np.random.default_rng(0)
+    left, tokens = rng.normal(size=(2, 4, 3)), rng.normal(size=(2, count, 3))
+    slope = rng.normal(size=plain(left, tokens).shape)
+    np.testing.assert_allclose(times(left, tokens), plain(left, tokens), rtol=1e-12)
+    for ours, theirs in zip(
+        gradients(times, left, tokens, slope), gradients(plain, left, tokens, slope), strict=True
+    ):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-12, atol=1e-12)

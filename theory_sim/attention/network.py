@@ -18,7 +18,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from theory_sim.attention.products import product
+from theory_sim.attention.products import mixtures, product, similarities
 
 
 class Weights(NamedTuple):
@@ -49,7 +49,7 @@ def neurons(
 ) -> Float[Array, "samples width"]:
     """Return the hidden neurons, averaged over the set S of queries, the first `queries` tokens."""
     samples, _, dim = tokens.shape
-    attended_BxSxD = attention(weights, tokens, queries, score_scale) @ tokens
+    attended_BxSxD = mixtures(attention(weights, tokens, queries, score_scale), tokens)
     # One axis for all queries: each run then has few products of large matrices, which batch well over runs. Samples
     # last, so that the mean over queries adds whole rows.
     attended_DxN = attended_BxSxD.T.reshape(dim, queries * samples)
@@ -69,7 +69,7 @@ def attention(
     """
     samples, _, dim = tokens.shape
     asked_NxD = tokens[:, :queries].reshape(samples * queries, dim) @ (weights.query.T @ weights.key)
-    scores_BxSxL = asked_NxD.reshape(samples, queries, dim) @ jnp.swapaxes(tokens, 1, 2)
+    scores_BxSxL = similarities(asked_NxD.reshape(samples, queries, dim), tokens)
     return jax.nn.softmax(score_scale * scores_BxSxL, axis=-1)
 
 

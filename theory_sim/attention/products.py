@@ -8,6 +8,7 @@ r"""Products of a trained matrix with many columns, whose derivatives are fast p
 """
 
 import jax
+import jax.numpy as jnp
 from jax.lax import optimization_barrier
 from jaxtyping import Array, Float
 
@@ -33,3 +34,33 @@ def _backward(kept: tuple[Array, Array], slope: Array) -> tuple[Array, Array]:
 
 
 product.defvjp(_forward, _backward)
+
+
+@jax.custom_vjp
+def similarities(
+    rows: Float[Array, "samples many dim"], tokens: Float[Array, "samples count dim"]
+) -> Float[Array, "samples many count"]:
+    """Return the inner products of rows and tokens, `rows @ tokens^T`, the transpose written out first."""
+    return rows @ _transposed(tokens)
+
+
+@jax.custom_vjp
+def mixtures(
+    shares: Float[Array, "samples many count"], tokens: Float[Array, "samples count dim"]
+) -> Float[Array, "samples many dim"]:
+    """Return `shares @ tokens`, whose derivative by the shares needs the transposed tokens of `similarities`."""
+    return shares @ tokens
+
+
+def _transposed(stack: Array) -> Array:
+    return optimization_barrier(jnp.swapaxes(stack, 1, 2))
+
+
+similarities.defvjp(
+    lambda rows, tokens: (similarities(rows, tokens), (rows, tokens)),
+    lambda kept, slope: (slope @ kept[1], jnp.swapaxes(slope, 1, 2) @ kept[0]),
+)
+mixtures.defvjp(
+    lambda shares, tokens: (shares @ tokens, (shares, tokens)),
+    lambda kept, slope: (slope @ _transposed(kept[1]), jnp.swapaxes(kept[0], 1, 2) @ slope),
+)
