@@ -18,6 +18,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
+from theory_sim.attention.products import mixtures, product, similarities
+
 
 class Weights(NamedTuple):
     """The trained matrices `W_Q`, `W_K`, `W_V`, `W_O`."""
@@ -47,10 +49,12 @@ def neurons(
 ) -> Float[Array, "samples width"]:
     """Return the hidden neurons, averaged over the set S of queries, the first `queries` tokens."""
     samples, _, dim = tokens.shape
-    attended_BxSxD = attention(weights, tokens, queries, score_scale) @ tokens
-    # One axis for all queries: each run then has few products of large matrices, which batch well over runs.
-    hidden_NxM = (attended_BxSxD.reshape(samples * queries, dim) @ weights.value.T) @ weights.output.T
-    return jax.nn.relu(hidden_NxM).reshape(samples, queries, len(weights.output)).mean(axis=1)
+    attended_BxSxD = mixtures(attention(weights, tokens, queries, score_scale), tokens)
+    # One axis for all queries: each run then has few products of large matrices, which batch well over runs. Samples
+    # last, so that the mean over queries adds whole rows.
+    attended_DxN = attended_BxSxD.T.reshape(dim, queries * samples)
+    hidden_MxN = product(weights.output, product(weights.value, attended_DxN))
+    return jax.nn.relu(hidden_MxN).reshape(-1, queries, samples).mean(axis=1).T
 
 
 def attention(
@@ -65,7 +69,7 @@ def attention(
     """
     samples, _, dim = tokens.shape
     asked_NxD = tokens[:, :queries].reshape(samples * queries, dim) @ (weights.query.T @ weights.key)
-    scores_BxSxL = asked_NxD.reshape(samples, queries, dim) @ jnp.swapaxes(tokens, 1, 2)
+    scores_BxSxL = similarities(asked_NxD.reshape(samples, queries, dim), tokens)
     return jax.nn.softmax(score_scale * scores_BxSxL, axis=-1)
 
 

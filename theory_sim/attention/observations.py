@@ -41,11 +41,12 @@ def observe_on(problem: Any, hyper: Any, state: Any, *, queries: int, geometry: 
     """Return the metrics of one record; a state has `weights` and `start`."""
     weights, classes = state.weights, problem.setting.classes
     head = heads(classes, hyper.width, most=len(problem.plane), width=len(weights.output))
-    train, test = (
-        neurons(weights, data.tokens, queries, hyper.score_scale) @ head.T
-        for data in (problem.train, problem.test)
-    )
-    attended = attention(weights, problem.test.tokens, queries, hyper.score_scale)
+    # Both sets at once: one network to compile.
+    stored = len(problem.train.tokens)
+    both = jnp.concatenate([problem.train.tokens, problem.test.tokens])
+    outputs = neurons(weights, both, queries, hyper.score_scale) @ head.T
+    attended = attention(weights, both, queries, hyper.score_scale)[stored:]
+    train, test = outputs[:stored], outputs[stored:]
     used = jnp.arange(len(train)) < hyper.train_samples
     metrics = {
         "train_loss": jnp.mean(hinge(train, problem.train.given, classes), where=used),
