@@ -21,7 +21,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from theory_sim.attention.network import attention, heads, hinge, neurons, wrong
-from theory_sim.attention.observations import FRACTIONS, QUANTILES, padded
+from theory_sim.attention.observations import FRACTIONS, QUANTILES, Dims, padded
 from theory_sim.attention.pruning import ORDERS, pruned_outputs, pruning_ranks, quantiles, two_groups
 from theory_sim.attention.updates import effective_rank, energy_outside
 from theory_sim.decompositions import leading_directions
@@ -123,8 +123,8 @@ def _head(hyper: Any, state: Any) -> Float[Array, "2 width"]:
 
 def variables_of(*, dim: int) -> dict[str, Variable]:
     """Return what the metrics are, for figures and datasets."""
-    matrix = {"matrix": MATRICES}
-    pruned = {"order": ORDERS, "fraction": FRACTIONS}
+    matrix: Dims = {"matrix": MATRICES}
+    pruned: Dims = {"order": ORDERS, "fraction": FRACTIONS}
     return {
         "train_loss": Variable("training loss"),
         "train_error": Variable("training error"),

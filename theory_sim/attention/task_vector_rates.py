@@ -52,15 +52,16 @@ def attention_residual(
 def dead_fraction(patterns: ArrayLike, relevant_fraction: ArrayLike, confusion_fraction: ArrayLike) -> Curve:
     """Return the share of rows of V that gradient flow leaves inactive on all samples (AT-C4).
 
-    Derived for long sequences, attention near uniform and kappa > |c|: a row sees `zbar_+` and `zbar_-`, that is, its
-    coordinates along mu_T and c, which start Gaussian. Take `a_i > 0`. Inactive on both from the start are
-    `atan(|c| / kappa) / pi` of the rows. Rows that are active on y = -1 alone move by `kappa mu_T - c`, which keeps
+    Derived for long sequences and attention near uniform: a row sees `zbar_+` and `zbar_-`, that is, its coordinates
+    along mu_T and c, which start Gaussian. Take `a_i > 0`. Inactive on both labels from the start are
+    `atan(|c| / kappa) / pi` of the rows. Rows that are active on y = -1 alone move along `kappa mu_T - c`, which keeps
     their coordinate along `|c| mu_T + kappa c / |c|`: they leave y = -1 active on y = 1 if it is positive, dead if not,
-    and the latter are those within a right angle: 1/4. All others end active on y = 1. The fluctuations of short
-    sequences can only wake a row, so that this bounds the share of small rows from above.
+    and the latter lie within a right angle, 1/4, or are all of them, `atan(kappa / |c|) / pi`, where kappa < |c|.
+    All others end active on y = 1. The fluctuations of short sequences can only wake a row, so that this bounds the
+    share of small rows from above.
     """
     common, gap = _shared(patterns, relevant_fraction, confusion_fraction)
-    return 0.25 + np.arctan(common / gap) / np.pi
+    return np.minimum(0.25 + np.arctan(common / gap) / np.pi, 0.5)
 
 
 def _shared(
