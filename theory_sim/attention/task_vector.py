@@ -9,8 +9,9 @@ the network of `network` with `W_Q = W` and with `W_K` and `W_V` the identity, n
 >>> import jax
 >>> from theory_sim.simulation import trajectory
 >>> simulation = task_vector_transformer(dim=8, tokens=6, max_width=16, samples=64, test_samples=32)
->>> problem = simulation.sample(jax.random.key(0), simulation.setting)
->>> loss = trajectory(simulation, [0, 300])(jax.random.key(1), problem, simulation.hyper)["test_loss"]
+>>> problem = jax.jit(simulation.sample)(jax.random.key(0), simulation.setting)
+>>> run = jax.jit(trajectory(simulation, [0, 300]))
+>>> loss = run(jax.random.key(1), problem, simulation.hyper)["test_loss"]
 >>> bool(loss[-1] < 0.5 < loss[0])
 True
 """

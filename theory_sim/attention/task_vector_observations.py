@@ -13,6 +13,7 @@ error for every share of rows (`pruned_loss`, `pruned_error`), and for as many a
 (`group_pruned_loss`, `group_pruned_error`).
 """
 
+from functools import partial
 from typing import Any
 
 import jax
@@ -20,6 +21,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from theory_sim.attention.batching import in_pieces
 from theory_sim.attention.network import attention, heads, hinge, neurons, wrong
 from theory_sim.attention.observations import FRACTIONS, QUANTILES, Dims, padded
 from theory_sim.attention.pruning import ORDERS, pruned_outputs, pruning_ranks, quantiles, two_groups
@@ -37,13 +39,12 @@ NEGLIGIBLE = 0.01
 
 def observe_on(problem: Any, hyper: Any, state: Any) -> Metrics:
     """Return the metrics of one record; a state has `trained` and `start`."""
-    weights, test, train = state.trained.weights(), problem.test, problem.train
-    queries = test.tokens.shape[1]
-    head = _head(hyper, state)
-    of_train, of_test = (
-        neurons(weights, data.tokens, queries, hyper.score_scale) @ head.T for data in (train, test)
+    test, train, head = problem.test, problem.train, _head(hyper, state)
+    of_train = _outputs(state.trained, train.tokens, head, hyper.score_scale)
+    of_test = _outputs(state.trained, test.tokens, head, hyper.score_scale)
+    attended = attention(
+        state.trained.weights(), test.tokens, queries=test.tokens.shape[1], score_scale=hyper.score_scale
     )
-    attended = attention(weights, test.tokens, queries, hyper.score_scale)
     used = jnp.arange(len(of_train)) < hyper.train_samples
     return {
         "train_loss": jnp.mean(hinge(of_train, train.given), where=used),
@@ -53,6 +54,14 @@ def observe_on(problem: Any, hyper: Any, state: Any) -> Metrics:
         "attention_mass": jnp.sum(attended * test.relevant[:, None], axis=-1).mean(),
         **_geometry(problem.patterns[0], state),
     }
+
+
+@partial(in_pieces, width=1)
+def _outputs(
+    trained: Any, tokens: Float[Array, "samples tokens dim"], head: Float[Array, "2 width"], score_scale: Any
+) -> Float[Array, "samples 2"]:
+    """Return the outputs of the network, one run at a time: the neurons of many leave the cache."""
+    return neurons(trained.weights(), tokens, tokens.shape[1], score_scale) @ head.T
 
 
 def _geometry(direction: Float[Array, " dim"], state: Any) -> Metrics:

@@ -20,11 +20,11 @@ def value_residual(patterns: ArrayLike, relevant_fraction: ArrayLike, confusion_
 
     Derived: a row that is active on one label y gains `a_i y zbar_y`, and rows with `a_i > 0` end active on y = 1, the
     others on y = -1. So `dV = u_+ zbar_+^T + u_- zbar_-^T = (u_+ - u_-) kappa mu_T^T + (u_+ + u_-) c^T`, with u_+ and
-    u_- on different rows and of one norm in expectation: two singular values, in the ratio `|c| / kappa`. The corollary
-    has rank one; `c` vanishes with many patterns only.
+    u_- on different rows and of one norm in expectation: two singular values, in proportion to kappa and |c|. The
+    corollary has rank one; `c` vanishes with many patterns only.
     """
     common, gap = _shared(patterns, relevant_fraction, confusion_fraction)
-    return common / np.hypot(common, gap)
+    return np.minimum(common, gap) / np.hypot(common, gap)
 
 
 def attention_residual(
