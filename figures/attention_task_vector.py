@@ -88,7 +88,7 @@ def draw_training(axis, base):
         band(axis, loss, norm, color=color, marker="o", label=rf"$\Delta {name}$")
     span = np.array([loss[-1], 1.0])
     theory_line(axis, span, span)
-    label_line(axis, r"$\propto \epsilon$", 0.03, 0.03, xytext=(6, -8))
+    label_line(axis, r"$\propto \epsilon$", 0.03, 0.03, xytext=(10, 2))
     level = 1 / np.log(int(base.patterns) - 2)
     theory_line(axis, span, [level, level], linestyle=":")
     label_line(axis, r"$1/\log M$", float(loss[-1]), level)

@@ -40,8 +40,9 @@ NEGLIGIBLE = 0.01
 def observe_on(problem: Any, hyper: Any, state: Any) -> Metrics:
     """Return the metrics of one record; a state has `trained` and `start`."""
     test, train, head = problem.test, problem.train, _head(hyper, state)
-    of_train = _outputs(state.trained, train.tokens, head, hyper.score_scale)
-    of_test = _outputs(state.trained, test.tokens, head, hyper.score_scale)
+    both = jnp.concatenate([train.tokens, test.tokens])
+    outputs = _outputs(state.trained, both, head, hyper.score_scale)
+    of_train, of_test = outputs[: len(train.tokens)], outputs[len(train.tokens) :]
     attended = attention(
         state.trained.weights(), test.tokens, queries=test.tokens.shape[1], score_scale=hyper.score_scale
     )
@@ -97,11 +98,9 @@ def conclude_on(problem: Any, hyper: Any, records: Metrics, state: Any) -> Metri
     groups = two_groups(jnp.maximum(norms, NEGLIGIBLE * jnp.max(norms)), width)
     removal = pruning_ranks(norms, state.shuffle, width)
     # Without its update a row still answers as V(0) does, so only the difference is pruned.
-    before = state.trained._replace(value=state.start.value)
-    hidden, left = (
-        neurons(matrices.weights(), test.tokens, test.tokens.shape[1], hyper.score_scale)
-        for matrices in (state.trained, before)
-    )
+    both = state.trained._replace(value=jnp.concatenate([state.trained.value, state.start.value]))
+    responses = neurons(both.weights(), test.tokens, test.tokens.shape[1], hyper.score_scale)
+    hidden, left = responses[:, : len(norms)], responses[:, len(norms) :]
     fractions = jnp.append(jnp.asarray(FRACTIONS, norms.dtype), groups.small_fraction)
     outputs = left @ head.T + pruned_outputs(hidden - left, head, removal, fractions, width)
     losses = hinge(outputs, test.labels).mean(axis=-1)
