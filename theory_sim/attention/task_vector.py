@@ -90,7 +90,7 @@ def task_vector_transformer(
 ) -> Simulation:
     """Return SGD on the hinge loss of the task-vector transformer, on up to `dim` patterns in `dim` dimensions.
 
-    The axis `patterns` counts mu_T, -mu_T and the M irrelevant ones; `correlation` is that of mu_T with them. Sizes
+    The axis `patterns` counts mu_T, -mu_T and the M irrelevant ones; `correlation` is that among mu_T and these. Sizes
     and batches are those of `pattern_transformer`, with all tokens asking. The metrics are those of
     `task_vector_observations`.
 
