@@ -214,8 +214,8 @@ def test_predicted_residuals_are_those_of_the_expected_gradients(patterns):
 def test_predicted_share_of_dead_rows_is_that_of_a_flow_in_the_plane(patterns, relevant):
     gap, common = relevant - 0.1, (0.9 - relevant) / np.sqrt(patterns - 2)
     means = np.array([[gap, common], [-gap, common]])
-    rows = np.random.default_rng(0).normal(size=(20000, 2))
-    for _ in range(3000):
+    rows = np.random.default_rng(0).normal(size=(10000, 2))
+    for _ in range(1000):
         active = rows @ means.T > 0
         rows += 0.02 * active @ (means * [[1], [-1]])
     dead = np.mean(~(rows @ means.T > 0).any(axis=1))
