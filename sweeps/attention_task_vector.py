@@ -134,7 +134,10 @@ def residual_against_loss(data: xr.Dataset) -> Estimate:
     slopes = []
     for loss, residual in zip(losses, residuals, strict=True):
         inside = (loss <= 0.5) & (loss >= 1e-3)
-        slopes.append(np.polyfit(np.log(loss[inside]), np.log(residual[inside]), 1)[0])
+        logs = np.log(loss[inside])
+        centred = logs - logs.sum() / max(len(logs), 1)
+        spread = centred @ centred
+        slopes.append(centred @ np.log(residual[inside]) / spread if spread > 0 else np.nan)
     return bootstrap(np.array(slopes), window="training loss from 1/2 to 1/1000")
 
 
