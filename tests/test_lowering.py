@@ -13,6 +13,7 @@ from theory_sim.attention import (
     quadratic_head,
     selection_capture,
     selection_outcome,
+    task_vector_transformer,
     token_selection,
 )
 from theory_sim.engine.compile import numbers, split_arrays
@@ -63,6 +64,9 @@ SIMULATIONS = {
     ),
     "pattern_transformer, fresh batches": lambda: pattern_transformer(
         dim=8, tokens=6, max_width=16, samples=16, test_samples=8, fresh_batches=True, geometry=False
+    ),
+    "task_vector_transformer": lambda: task_vector_transformer(
+        dim=8, tokens=6, max_width=16, samples=16, test_samples=8
     ),
     "adapted_transformer": lambda: adapted_transformer(
         dim=8, tokens=6, max_width=16, samples=16, test_samples=8, max_rank=4

@@ -51,6 +51,8 @@ from theory_sim.attention.selection_rates import (
     polyak_norm,
     stall_norm,
 )
+from theory_sim.attention.task_vector import task_vector_transformer
+from theory_sim.attention.task_vector_rates import attention_residual, dead_fraction, value_residual
 from theory_sim.attention.token_pruning import outputs_without, removals, removed_counts
 from theory_sim.attention.token_selection import attention_weights, token_selection
 from theory_sim.attention.transformer import pattern_transformer
@@ -72,8 +74,10 @@ __all__ = [
     "adapted_transformer",
     "attention",
     "attention_margins",
+    "attention_residual",
     "attention_weights",
     "confusion_constant",
+    "dead_fraction",
     "direction_error_curve",
     "draw_data",
     "draw_sequences",
@@ -118,8 +122,10 @@ __all__ = [
     "selection_outcome",
     "stall_norm",
     "sufficient_width",
+    "task_vector_transformer",
     "token_selection",
     "two_groups",
     "update_rank",
+    "value_residual",
     "wrong",
 ]

@@ -59,7 +59,7 @@ def observe_on(problem: Any, hyper: Any, state: Any, *, queries: int, geometry: 
 
 def _geometry(problem: Any, state: Any) -> Metrics:
     most, classes = len(problem.plane), problem.setting.classes
-    values, directions = jax.vmap(leading_directions)(_padded(updates(state)))
+    values, directions = jax.vmap(leading_directions)(padded(updates(state)))
     leading = jnp.where(jnp.arange(most)[:, None] < classes, directions[:, :most], 0.0)
     recorded = most + BEYOND
     return {
@@ -75,7 +75,7 @@ def updates(state: Any) -> list[Float[Array, "rows dim"]]:
     return [now - start for now, start in zip(state.weights, state.start, strict=True)]
 
 
-def _padded(matrices: list[Float[Array, "rows dim"]]) -> Float[Array, "matrices most_rows dim"]:
+def padded(matrices: list[Float[Array, "rows dim"]]) -> Float[Array, "matrices most_rows dim"]:
     """Return the matrices with rows of zeros added up to the largest, which changes no singular direction."""
     rows = max(len(matrix) for matrix in matrices)
     return jnp.stack([jnp.pad(matrix, ((0, rows - len(matrix)), (0, 0))) for matrix in matrices])

@@ -62,13 +62,17 @@ class Sequences(NamedTuple):
 
 
 def draw_data(
-    key: PRNGKeyArray, setting: Setting, *, dim: int, samples: int, tokens: int
+    key: PRNGKeyArray, setting: Setting, *, dim: int, samples: int, tokens: int, opposite: bool = False
 ) -> tuple[Float[Array, "dim dim"], Sequences]:
-    """Draw patterns `mu` in a uniformly random orthonormal basis, and `samples` sequences (see `draw_sequences`)."""
+    """Draw patterns `mu` in a uniformly random orthonormal basis, and `samples` sequences (see `draw_sequences`).
+
+    With `opposite` the second pattern is minus the first: one discriminative direction (AT-C-T3).
+    """
     # One draw for all that is random: every further call costs up to a second of compilation.
     uniform = _uniform(key, dim + samples, dim=dim, tokens=tokens)
     basis = orthonormal_rows(_gaussian(uniform[:dim, :dim]))
     mu = equicorrelated(basis, setting.patterns, setting.correlation)
+    mu = mu.at[1].set(-mu[0]) if opposite else mu
     return mu, _sequences(uniform[dim:], mu, setting, tokens=tokens)
 
 

@@ -235,15 +235,22 @@ def batch_gradient(
     fresh: bool = False,
 ) -> Weights:
     """Return the gradient of the mean loss of a random batch by all matrices."""
+    chosen = random_batch(key, problem, hyper, batch=batch, fresh=fresh)
+    return jax.grad(_loss)(weights, *chosen, problem, hyper, queries)
+
+
+def random_batch(
+    key: PRNGKeyArray, problem: Any, hyper: Any, *, batch: int, fresh: bool = False
+) -> tuple[Float[Array, "batch tokens dim"], Int[Array, " batch"]]:
+    """Return the tokens and given labels of stored sequences, drawn with replacement, or of `fresh` ones."""
     if fresh:
         tokens = problem.train.tokens.shape[1]
         drawn = draw_sequences(key, problem.patterns, problem.setting, samples=batch, tokens=tokens)
-        return jax.grad(_loss)(weights, drawn.tokens, drawn.given, problem, hyper, queries)
+        return drawn.tokens, drawn.given
     # float32 at any precision: the draws stay the same, and cost half.
     place = jax.random.uniform(key, (batch,), jnp.float32) * hyper.train_samples
     index = jnp.minimum(place.astype(jnp.int32), hyper.train_samples - 1)
-    chosen = problem.train.tokens[index], problem.train.given[index]
-    return jax.grad(_loss)(weights, *chosen, problem, hyper, queries)
+    return problem.train.tokens[index], problem.train.given[index]
 
 
 def _loss(

@@ -1,0 +1,492 @@
+"""Rank-one updates and sparse rows in the task-vector form of one-layer attention (arXiv:2504.10957, Corollaries 1, 2).
+
+The corollaries bound norms at the end of training by `M eps + 1/log M` (dW), `Theta(eps)` (dV) and `m^-1/2 eps` (small
+rows), with constants that are not known to us. What they leave open is derived here, for the start of training.
+"""
+
+import numpy as np
+import xarray as xr
+
+from theory_sim import (
+    AtMost,
+    Claim,
+    Equals,
+    Estimate,
+    MatchesCurve,
+    Simulation,
+    Sweep,
+    bootstrap,
+    by_seed,
+    exponent,
+)
+from theory_sim.attention import (
+    attention_residual,
+    dead_fraction,
+    task_vector_transformer,
+    value_residual,
+)
+
+TOKENS, RELEVANT, CONFUSION = 10, 0.4, 0.1
+EARLY = 0.9
+"""A training loss so near 1 that the hinge is active on all samples and attention still near uniform."""
+BASE = {
+    "patterns": 16,
+    "token_noise": 0.05,
+    "label_noise": 0.0,
+    "width": 64,
+    "value_scale": 0.01,
+    "score_scale": 1.0,
+}
+NEURONS = {**BASE, "patterns": 4, "value_scale": 0.04}
+"""Few patterns: each sequence has about the mean token of its label, so that rows can be inactive on all of them.
+
+And a start of which a step moves a row by a tenth at most, so that rows die or not as under gradient flow.
+"""
+
+
+def task_vector(*, max_width: int = 64, dim: int = 16, samples: int = 128) -> Simulation:
+    """The task-vector transformer on sequences of 10 tokens: 4 of mu_T's sign, 1 against it, 5 irrelevant."""
+    return task_vector_transformer(
+        dim=dim, tokens=TOKENS, max_width=max_width, samples=samples, test_samples=64
+    )
+
+
+def wanted(*, patterns, token_noise, label_noise, width, value_scale, score_scale, **_):  # type: ignore[no-untyped-def]
+    """Select the base along patterns, with one thing changed; rows along widths and starts, at few patterns."""
+    noise, random, uniform = token_noise != 0.05, label_noise != 0, score_scale != 1
+    plain, changes = ~(noise | random | uniform), noise.astype(int) + random.astype(int) + uniform.astype(int)
+    base = (patterns > 4) & (width == 64) & (value_scale == 0.01) & (changes <= 1)
+    rows = plain & (value_scale == 0.04) & ((width == 64) | (patterns == 4) | (patterns == 16))
+    starts = plain & (patterns == 4) & (width == 64)
+    return (base & (~random | (patterns == 16))) | rows | starts
+
+
+SWEEP = Sweep(
+    simulation=task_vector,
+    problem={
+        "patterns": [4, 6, 10, 16],
+        "token_noise": [0.05, 0.4],
+        "label_noise": [0.0, 1.0],
+        "relevant_fraction": [RELEVANT],
+        "confusion_fraction": [CONFUSION],
+    },
+    run={
+        "width": [16, 24, 40, 64],
+        "value_scale": [0.01, 0.04, 0.08],
+        "score_scale": [1.0, 0.0],
+        "step_size": [0.2],
+    },
+    problem_seeds=8,
+    steps=[0, 8, 16, 24, 48, 72, 96, 120, 160, 200],
+    presets={
+        "smoke": {
+            "patterns": [4, 16],
+            "width": [16, 64],
+            "value_scale": [0.01, 0.04],
+            "problem_seeds": 2,
+            "steps": [0, 8, 16, 64, 128],
+        },
+        "quick": {},
+        "paper": {
+            "max_width": [1024],
+            "dim": [64],
+            "samples": [1024],
+            "patterns": [4, 6, 10, 16, 32, 64],
+            "width": [16, 24, 40, 64, 128, 256, 512, 1024],
+            "problem_seeds": 64,
+        },
+    },
+    where=wanted,
+)
+
+
+def final_rank(data: xr.Dataset) -> Estimate:
+    """Directions that hold 95% of the energy of the update after the last step."""
+    return bootstrap(by_seed(data.isel(step=-1), "effective_rank"))
+
+
+def early(data: xr.Dataset, name: str) -> xr.DataArray:
+    """Return a metric at the last record with a training loss of at least `EARLY`."""
+    last = data.step.where(data.train_loss >= EARLY).max("step").fillna(0).astype(int)
+    return data[name].sel(step=last)
+
+
+def final_residual(data: xr.Dataset) -> Estimate:
+    """Share of the norm outside rank one at each number of patterns, after the last step."""
+    return bootstrap(by_seed(data.isel(step=-1), "relative_residual", "patterns"))
+
+
+def early_residual(data: xr.Dataset) -> Estimate:
+    """Share of the norm outside rank one at each number of patterns, early in training."""
+    then = data.assign(share=early(data, "relative_residual"))
+    return bootstrap(by_seed(then, "share", "patterns"), window=f"last record with training loss >= {EARLY}")
+
+
+def late_against_early(data: xr.Dataset) -> Estimate:
+    """Share of the norm outside rank one after the last step, in units of that early in training."""
+    ratio = data.relative_residual.isel(step=-1) / early(data, "relative_residual")
+    return bootstrap(by_seed(data.assign(ratio=ratio), "ratio"), window=f"from loss {EARLY} to the last step")
+
+
+def residual_against_loss(data: xr.Dataset) -> Estimate:
+    """Log-log slope of the norm outside rank one against the training loss, along training."""
+    losses, residuals = by_seed(data, "train_loss", "step"), by_seed(data, "residual", "step")
+    slopes = []
+    for loss, residual in zip(losses, residuals, strict=True):
+        inside = (loss <= 0.5) & (loss >= 1e-3)
+        logs = np.log(loss[inside])
+        centred = logs - logs.sum() / max(len(logs), 1)
+        spread = centred @ centred
+        slopes.append(centred @ np.log(residual[inside]) / spread if spread > 0 else np.nan)
+    return bootstrap(np.array(slopes), window="training loss from 1/2 to 1/1000")
+
+
+def residual_against_bound(data: xr.Dataset) -> Estimate:
+    """Norm outside rank one after the last step, in units of `M eps + 1/log M`, eps being the test loss."""
+    last, count = data.isel(step=-1), data.patterns - 2
+    ratio = last.residual / (count * last.test_loss + 1 / np.log(count))
+    return bootstrap(by_seed(last.assign(ratio=ratio), "ratio", "patterns"))
+
+
+def residual_times_log(data: xr.Dataset) -> Estimate:
+    """Norm outside rank one after the last step, times log M, in units of that of the fewest patterns."""
+    norms = by_seed(data.isel(step=-1), "residual", "patterns") * np.log(data.patterns.to_numpy() - 2)
+    return bootstrap(norms[:, 1:] / norms[:, :1].mean())
+
+
+def final_angle(data: xr.Dataset) -> Estimate:
+    """Angles of the leading singular vectors of dW and dV to mu_T after the last step."""
+    return bootstrap(by_seed(data.isel(step=-1), "angle", "side"))
+
+
+def small_fraction(data: xr.Dataset) -> Estimate:
+    """Fraction of small rows of dV, along the axis with several values."""
+    axis = "width" if data.width.ndim else "patterns"
+    return bootstrap(by_seed(data, "small_fraction", axis))
+
+
+def fraction_at_largest_width(data: xr.Dataset) -> np.ndarray:
+    """Return the mean fraction of small rows at the largest width."""
+    return by_seed(data, "small_fraction", "width")[:, -1].mean()
+
+
+def width_exponent(data: xr.Dataset) -> Estimate:
+    """Log-log slope of the norm of a group of rows against the width."""
+    widths = data.width.to_numpy()
+    return exponent(widths, by_seed(data, "group_norm", "width"), window=(widths[0], widths[-1]))
+
+
+def norm_by_width(data: xr.Dataset) -> Estimate:
+    """Norm of a group of rows at each width."""
+    return bootstrap(by_seed(data, "group_norm", "width"))
+
+
+def at_largest_width(data: xr.Dataset) -> np.ndarray:
+    """Return the mean norm of a group of rows at the largest width."""
+    return by_seed(data, "group_norm", "width")[:, -1].mean()
+
+
+def norm_by_start(data: xr.Dataset) -> Estimate:
+    """Norm of a group of rows in units of the scale of V(0), at each scale."""
+    return bootstrap(by_seed(data, "group_norm", "value_scale") / data.value_scale.to_numpy())
+
+
+def at_largest_start(data: xr.Dataset) -> np.ndarray:
+    """Return the mean norm of a group of rows, in units of the scale of V(0), at the largest scale."""
+    return by_seed(data, "group_norm", "value_scale")[:, -1].mean() / data.value_scale.to_numpy()[-1]
+
+
+def small_against_large(data: xr.Dataset) -> Estimate:
+    """Norm of a small row in units of that of a large one."""
+    ratio = data.group_norm.sel(group="small") / data.group_norm.sel(group="large")
+    return bootstrap(by_seed(data.assign(ratio=ratio), "ratio"))
+
+
+def pruning_rise(data: xr.Dataset) -> Estimate:
+    """Rise of the test loss when as many rows of dV are set to zero as the small group has."""
+    rise = data.group_pruned_loss - data.test_loss.isel(step=-1)
+    return bootstrap(by_seed(data.assign(rise=rise), "rise"))
+
+
+def along(axis: str, cells: dict[str, object], **changes: object) -> dict[str, object]:
+    """Cells along one axis, with some values changed."""
+    return {name: value for name, value in {**cells, **changes}.items() if name != axis}
+
+
+PAPER = "arXiv:2504.10957"
+FIRST, SECOND = f"{PAPER}, Corollary 1", f"{PAPER}, Corollary 2"
+W, V, UNIFORM, RANDOM = {"matrix": "W"}, {"matrix": "V"}, {"score_scale": 0.0}, {"label_noise": 1.0}
+SMALL, LARGE = {"group": "small"}, {"group": "large"}
+NOISY: dict[str, object] = {"token_noise": 0.4}
+PATTERNS = {**along("patterns", BASE), "patterns": slice(6, None)}
+NO_CONCENTRATION = "under uniform attention dV keeps its second direction, the mean of the irrelevant tokens"
+
+SECOND_DIRECTION = (
+    "Neurons for the labels +-1 learn their mean tokens +-kappa mu_T + c, and c is common to both:\n"
+    "dV = (u_+ - u_-) kappa mu_T^T + (u_+ + u_-) c^T, |c| / kappa = (1 - alpha_* - alpha_#) / (kappa sqrt(M))."
+)
+
+CLAIMS = [
+    *[
+        Claim(
+            ids=("AT-C1", "AT-C-T3"),
+            statement=f"the update of {name} has effective rank 1 after training",
+            source=f"{FIRST} (a rank-one matrix is near; effective rank, 95% of the energy, is ours)",
+            label="paper",
+            measure=final_rank,
+            prediction=Equals(1, tolerance=0.5),
+            tolerance_reason="a rank is a whole number",
+            at={**BASE, "matrix": name},
+            control={**BASE, **changed, "matrix": name},
+            control_reason=reason,
+            remark=remark,
+        )
+        for name, changed, reason, remark in (
+            ("W", NOISY, "with noise of norm 1.6 what is left to learn is noise, in all directions", ""),
+            (
+                "V",
+                UNIFORM,
+                NO_CONCENTRATION,
+                "the second direction is c (next claim), of 5% of the energy at M = 53 under uniform attention",
+            ),
+        )
+    ],
+    Claim(
+        ids=("AT-C6", "AT-C-T3"),
+        statement="under uniform attention dV ends with a second direction, of a share that falls like 1/sqrt(M)",
+        source=f"{FIRST} (rank one, Theta(eps)); the second direction is derived here",
+        label="derived",
+        derivation=SECOND_DIRECTION,
+        measure=final_residual,
+        prediction=MatchesCurve(lambda data: value_residual(data.patterns, RELEVANT, CONFUSION), 0.15),
+        tolerance_reason="the labels of 128 samples are unequal by a tenth, their mean tokens off by 0.2/sqrt(128), a"
+        " seventh of c at M = 14",
+        at={**PATTERNS, **UNIFORM, **V},
+        control={**PATTERNS, **V},
+        control_reason="attention that concentrates learns more of mu_T",
+    ),
+    Claim(
+        ids=("AT-C6", "AT-C-T3"),
+        statement="early, with attention near uniform, dV has that share outside rank one already",
+        source=f"{FIRST} (rank one, Theta(eps)); the second direction is derived here",
+        label="derived",
+        derivation=SECOND_DIRECTION,
+        measure=early_residual,
+        prediction=MatchesCurve(lambda data: value_residual(data.patterns, RELEVANT, CONFUSION), 0.15),
+        tolerance_reason="64 to 128 samples have been seen: their labels are unequal by a tenth, their mean tokens off "
+        "by 0.2/sqrt(64), a fifth of c; attention has begun to move; each shifts the share by a few per cent",
+        at={**PATTERNS, **V},
+        control={**PATTERNS, **NOISY, **V},
+        control_reason="under noise of norm 1.6 rows are active on both labels for long, and gain mu_T alone",
+        remark="rows start active on some samples of both labels, and gain mu_T alone until the others are off; under"
+        " uniform attention the share gets there in the end (previous claim), else attention moves first",
+    ),
+    Claim(
+        ids=("AT-C6", "AT-C-T3"),
+        statement="early, what dW leaves outside rank one is a share of 0.04 to 0.06, derived, that vanishes like 1/M",
+        source=f"{FIRST} (M eps + 1/log M); the share is derived here",
+        label="derived",
+        derivation="The gradient is C b x^T; C, the covariance of a sequence's tokens, is alpha_* + alpha_# along mu_T"
+        "\nand (1 - alpha_* - alpha_#)/M along each irrelevant pattern: task_vector_rates.attention_residual.",
+        measure=early_residual,
+        prediction=MatchesCurve(
+            lambda data: attention_residual(data.patterns, RELEVANT, CONFUSION, TOKENS), 0.3
+        ),
+        tolerance_reason="V(0) and sampling add (beta - rho) times a tenth or two of the signal in directions off mu_T,"
+        " in quadrature with a share of 0.05 at M = 14",
+        at={**PATTERNS, **W},
+        control={**PATTERNS, **NOISY, **W},
+        control_reason="noise adds its own covariance in all directions",
+        remark="at M = 4 the terms beta and rho nearly cancel, and what V(0) and sampling add is what is left",
+    ),
+    Claim(
+        ids=("AT-C6", "AT-C-T3"),
+        statement="the share of dV outside rank one falls by a fifth at least as the training error falls",
+        source=f"{FIRST} (Theta(eps), read along training; the fifth is ours)",
+        label="unconfirmed",
+        measure=late_against_early,
+        prediction=AtMost(0.8),
+        tolerance_reason="queries mu_T that attend to mu_T alone learn no c: (1 - a) c remains of what was c, "
+        "a = 0.5, while the part along mu_T grows by (alpha_* + (1 - a) kappa) / kappa",
+        at={**BASE, **V},
+        control={**BASE, **V, **UNIFORM},
+        control_reason=NO_CONCENTRATION,
+        remark="it falls, by less: early the share was still on its way up, where rows sort themselves by label",
+    ),
+    Claim(
+        ids=("AT-C6", "AT-C-T3"),
+        statement="the share of dW outside rank one falls by a fifth at least as the training error falls",
+        source=f"{FIRST} (M eps + 1/log M, read along training; the fifth is ours)",
+        label="unconfirmed",
+        measure=late_against_early,
+        prediction=AtMost(0.8),
+        tolerance_reason="the same as for dV",
+        at={**BASE, **W},
+        control={**BASE, **V, **UNIFORM},
+        control_reason=NO_CONCENTRATION,
+        remark="it rises: queries mu_T that attend to mu_T have no gradient left, irrelevant ones add c c^T still",
+    ),
+    Claim(
+        ids=("AT-C6", "AT-C-T3"),
+        statement="along training the norm of dV outside rank one is proportional to the training error",
+        source=f"{FIRST} (Theta(eps), with the same network's error at each time as eps)",
+        label="unconfirmed",
+        measure=residual_against_loss,
+        prediction=Equals(1, tolerance=0.25),
+        tolerance_reason="proportional has exponent 1; a quarter is left for the end, where few samples train",
+        at={**BASE, **V},
+        control={**BASE, **W},
+        control_reason="the bound on dW has a part that does not fall, 1/log M",
+        remark="it grows until the loss is 0: nothing takes back what was learnt of c",
+    ),
+    Claim(
+        ids=("AT-C6", "AT-C-T3"),
+        statement="the norm of dW outside rank one is at most M eps + 1/log M, eps being the test loss",
+        source=f"{FIRST}, with its constants read as 1",
+        label="paper",
+        measure=residual_against_bound,
+        prediction=AtMost(1),
+        tolerance_reason="an upper bound",
+        at={**PATTERNS, **W},
+        control={**PATTERNS, **V},
+        control_reason="dV has a second direction, whose norm is not small at these M",
+    ),
+    Claim(
+        ids=("AT-C6", "AT-C-T3"),
+        statement="the norm of dW outside rank one falls at least like 1/log M, from M = 4 on",
+        source=f"{FIRST} (M eps + 1/log M, eps being near 0; the constant is taken at M = 4)",
+        label="paper",
+        measure=residual_times_log,
+        prediction=AtMost(1),
+        tolerance_reason="an upper bound, met with equality at M = 4",
+        at={**PATTERNS, **W},
+        control={**PATTERNS, **NOISY, **W},
+        control_reason="noise of norm 1.6 has the same covariance whatever M: it, not the patterns, is outside",
+        remark="it falls with M, by less; it stays below the bound itself with constants 1 (previous claim)",
+    ),
+    Claim(
+        ids=("AT-C1", "AT-C-T3"),
+        statement="the leading directions of dW, on both sides, and of dV, on the right, are mu_T",
+        source=f"{FIRST} (rank one; its direction is derived here)",
+        label="derived",
+        derivation="mu_T -> -mu_T with the labels exchanged leaves the problem as it is, so that dW has no cross terms"
+        "\nof mu_T and c, and dV's two directions are mu_T and c, of which mu_T is the larger.",
+        measure=final_angle,
+        prediction=AtMost(10),
+        tolerance_reason="labels of 128 samples are unequal by 9%, which turns the larger direction of dV by about as"
+        " many hundredths of a right angle; those of dW by the fluctuation of mean tokens, 0.2/(kappa sqrt(128))",
+        at=BASE,
+        control={**BASE, **RANDOM},
+        control_reason="random labels make no direction relevant",
+    ),
+    Claim(
+        ids=("AT-C4", "AT-C-T3"),
+        statement="a constant fraction of the rows of dV is large: at most the derived share is small",
+        source=f"{SECOND} (a constant fraction, not given); the constant is derived here",
+        label="derived",
+        derivation="Under gradient flow rows with a_i > 0 die that are active on no label, atan(|c|/kappa)/pi, or leave"
+        "\nthe label -1 before they reach +1: 1/4 (task_vector_rates.dead_fraction). Fluctuations wake some.",
+        measure=small_fraction,
+        prediction=AtMost(lambda data: dead_fraction(data.patterns, RELEVANT, CONFUSION)),
+        tolerance_reason="an upper bound",
+        at=along("patterns", NEURONS),
+        control={**BASE, **RANDOM, "patterns": [16]},
+        control_reason="with random labels there is one group, cut near its middle",
+    ),
+    Claim(
+        ids=("AT-C4", "AT-C-T3"),
+        statement="the fraction of small rows of dV does not depend on m",
+        source=f"{SECOND} (a constant fraction)",
+        label="paper",
+        measure=small_fraction,
+        prediction=MatchesCurve(fraction_at_largest_width, relative_tolerance=0.4),
+        tolerance_reason="a third of 16 rows of 8 runs is known to 0.04, 12% of it; the interval is twice that",
+        at=along("width", NEURONS),
+        control=along("patterns", NEURONS),
+        control_reason="it falls with M: the fluctuations of a sequence's counts, sqrt(M) of c, wake rows",
+    ),
+    *[
+        Claim(
+            ids=("AT-C4", "AT-C-T3"),
+            statement=f"the large rows of dV scale as m^(-1/2), M = {count - 2}",
+            source=f"{SECOND} (at least Omega(m^-1/2))",
+            label="paper",
+            measure=width_exponent,
+            prediction=Equals(-0.5, tolerance=0.05),
+            tolerance_reason="an output of order one is m rows of a_i v_i, a_i = m^-1/2; the number of large rows"
+            " fluctuates by a tenth at m = 16",
+            at={**along("width", NEURONS, patterns=count), **LARGE},
+            control={**along("width", NEURONS), **SMALL},
+            control_reason="small rows move as far as their start, whatever m (next claim), where there are some",
+            remark=remark,
+        )
+        for count, remark in (
+            (16, ""),
+            (4, "of 16 rows a third is small, with spread: so many fewer large rows must each be larger"),
+        )
+    ],
+    Claim(
+        ids=("AT-C4", "AT-C-T3"),
+        statement="the norm of the small rows of dV does not depend on m, at a given start",
+        source=f"{SECOND} bounds it by m^-1/2 eps, for starts that we do not know; this is derived here",
+        label="derived",
+        derivation="A row stops where it leaves the active side of all samples: it moves by its coordinate along"
+        " zbar_y,\nN(0, value_scale^2), and only the time to get there grows with sqrt(m).",
+        measure=norm_by_width,
+        prediction=MatchesCurve(at_largest_width, relative_tolerance=0.25),
+        tolerance_reason="a step of 0.2 |zbar| / (2 sqrt(m)) = 0.008 at m = 16 overshoots by half of it, against 0.04",
+        at={**along("width", NEURONS), **SMALL},
+        control={**along("width", NEURONS), **LARGE},
+        control_reason="large rows scale as m^(-1/2)",
+        remark="its mean is the same at all widths to a tenth; at m = 16 five rows of eight runs leave it uncertain",
+    ),
+    Claim(
+        ids=("AT-C4", "AT-C-T3"),
+        statement="the norm of the small rows of dV is proportional to the scale of V(0)",
+        source=f"{SECOND} bounds it by m^-1/2 eps, for starts that we do not know; this is derived here",
+        label="derived",
+        derivation="As above: a row that dies moves by its coordinate along zbar_y, N(0, value_scale^2).",
+        measure=norm_by_start,
+        prediction=MatchesCurve(at_largest_start, relative_tolerance=0.3),
+        tolerance_reason="a step of 0.004 overshoots by half of it, a fifth of a start of 0.01",
+        at={**along("value_scale", NEURONS), **SMALL},
+        control={**along("value_scale", NEURONS), **LARGE},
+        control_reason="large rows end where the outputs meet the hinge, whatever the start",
+        remark="a step is 0.2 |zbar| / 16 = 0.006 at M = 2, where |zbar| is 0.46: two thirds of a start of 0.01",
+    ),
+    *[
+        Claim(
+            ids=("AT-C4", "AT-C-T3"),
+            statement=f"from a small start the small rows of dV are a tenth of the large ones at most, M = {count - 2}",
+            source=f"{SECOND} (smaller by O(eps); the tenth is ours)",
+            label="unconfirmed",
+            measure=small_against_large,
+            prediction=AtMost(0.1),
+            tolerance_reason="O(eps) has no constant; a tenth is an order of magnitude",
+            at={**BASE, "patterns": count},
+            control={**BASE, **RANDOM},
+            control_reason="with random labels there is one group",
+            remark=remark,
+        )
+        for count, remark in (
+            (4, ""),
+            (
+                16,
+                "with more patterns than irrelevant tokens every row is active on some sequence, and none stays small",
+            ),
+        )
+    ],
+    Claim(
+        ids=("AT-C4", "AT-C5", "AT-C-T3"),
+        statement="setting the small rows of dV to zero leaves the test loss as it is; as many random rows do not",
+        source=f"{SECOND} (pruning the rest keeps the guarantees)",
+        label="paper",
+        measure=pruning_rise,
+        prediction=AtMost(0.01),
+        tolerance_reason="a third of 64 rows of V(0), of |v . x| = 0.04 * 0.3 and random sign, change f by"
+        " 0.012 sqrt(20/2) / 8 = 0.005",
+        at={**NEURONS, "order": "small_first"},
+        control={**NEURONS, "order": "random"},
+        control_reason="random pruning removes large rows too",
+    ),
+]
