@@ -40,8 +40,12 @@ def draw(data: xr.Dataset) -> Figure:
         bar.ax.set_ylabel(" ")
         panel_label(axis, letter, title)
     for axis in (fitted, selected):
-        for name, at in (("harmful", 0.03), ("benign", 0.4), ("none", 0.86)):
-            axis.text(at, 0.93, name, transform=axis.transAxes, fontsize=6, va="top")
+        for name, x, y, turn in (
+            ("harmful", 0.03, 0.45, 90),
+            ("benign", 0.36, 0.55, 0),
+            ("no overfitting", 0.86, 0.06, 90),
+        ):
+            axis.text(x, y, name, transform=axis.transAxes, fontsize=6, rotation=turn, va="bottom")
 
     last = main.isel(dim=[-1])
     for metric, color, label in (
@@ -53,9 +57,9 @@ def draw(data: xr.Dataset) -> Figure:
     theory_line(cut, FINE, field.test_error[-1], label="mean field")
     log_axes(cut, "x")
     cut.axvline(half(field.noisy_attention[-1:])[0], **{"color": "black", "linewidth": 0.8, "linestyle": ":"})
-    cut.set(xlabel=r"signal norm $|\mu|$", ylabel=f"error at $d$ = {int(last['dim'][0])}", ylim=(-0.03, 1.08))
+    cut.set(xlabel=r"signal norm $|\mu|$", ylabel="error", ylim=(-0.03, 1.08))
     cut.legend(loc="center left", bbox_to_anchor=(0.12, 0.6))
-    panel_label(cut, "c", "errors")
+    panel_label(cut, "c", f"errors, $d$ = {int(last['dim'][0])}")
 
     for color, amount in zip((COLORS[1], COLORS[3], COLORS[2]), data["label_noise"].to_numpy(), strict=False):
         runs = computed(data.isel(dim=[0]).sel(label_noise=[amount], init_scale=[0.0]))
@@ -74,12 +78,12 @@ def draw(data: xr.Dataset) -> Figure:
     log_axes(noise, "x")
     noise.set(
         xlabel=r"signal norm $|\mu|$",
-        ylabel=f"attention of noisy inputs, $d$ = {int(data['dim'][0])}",
+        ylabel="attention of noisy inputs",
         ylim=(-0.03, 1.08),
     )
     label_line(noise, "label noise:", 3, 1.0)
     noise.legend(loc="upper left", bbox_to_anchor=(0, 0.93))
-    panel_label(noise, "d", "more label noise")
+    panel_label(noise, "d", f"label noise, $d$ = {int(data['dim'][0])}")
     return fig
 
 

@@ -42,7 +42,7 @@ def published(*, test_inputs: int = 400) -> Simulation:
 
 def wanted(*, dim, problem_seed, signal_norm, label_noise, init_scale, **_):
     """Select all norms from zero with little label noise; of large starts and of more noise, some."""
-    few = np.isin(signal_norm, COARSE) & (problem_seed < 3)
+    few = np.isin(signal_norm, COARSE) & (problem_seed < 2)
     large = (label_noise == 0.1) & (init_scale > 0) & np.isin(dim, (500, 4500, 18000))
     noisy = (label_noise > 0.1) & (init_scale == 0) & (dim == 500)
     return ((label_noise == 0.1) & (init_scale == 0)) | (few & (large | noisy))
@@ -59,7 +59,7 @@ SWEEP = Sweep(
         "rho": [0.1],
         "step_size": [STEP_SIZE],
     },
-    problem_seeds=6,
+    problem_seeds=4,
     steps=[0, 100, 1000],
     presets={
         "smoke": {
@@ -221,7 +221,7 @@ CLAIMS = [
         control=STRONG,
         control_reason="with a strong signal noisy labels are not fitted",
         prediction=AtMost(0.01),
-        tolerance_reason="one noisy label in ten of 24 problems, or one of 100 new inputs",
+        tolerance_reason="one noisy label in ten problems, or one of 100 new inputs",
     ),
     Claim(
         ids=("AT-D-N3", "AT-D-N3b"),
@@ -240,13 +240,13 @@ CLAIMS = [
         statement="harmful: with a weak signal all labels are fitted, and over a tenth of new inputs are misclassified",
         source="derived: mean field",
         label="derived",
-        derivation=f"{RATIO}: 0.4 at most\nhere: a quarter of new inputs select the relevant token, 0.15 to 0.22 are wrong",
+        derivation=f"{RATIO}: 0.4 at most\nhere: a quarter of new inputs select the relevant token, 0.2 are wrong",
         measure=means(train_error=-1, test_error=1),
         at=WEAK,
         control=BENIGN,
         control_reason="with a stronger signal new inputs are classified rightly",
         prediction=AtLeast(np.array([0.99, 0.1])),
-        tolerance_reason="one label in ten of 20 may be missed in a few problems; two thirds of the predicted error",
+        tolerance_reason="one label of 20 in five problems may be missed; two thirds of the predicted error",
     ),
     Claim(
         ids=("AT-D-N3", "AT-D-N3d"),
@@ -262,7 +262,7 @@ CLAIMS = [
         prediction=MatchesCurve(
             lambda data: of_mean_field(data, np.asarray(data["signal_norm"])).test_error.ravel(), 0.2
         ),
-        tolerance_reason=f"2400 new inputs leave 0.008 of 0.16; {FIELD}",
+        tolerance_reason=f"1600 new inputs leave 0.01 of 0.16; {FIELD}",
     ),
     Claim(
         ids=("AT-D-N3", "AT-D-N3e"),

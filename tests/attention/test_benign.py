@@ -8,6 +8,7 @@ from scipy.stats import chi, kstest
 
 from theory_sim.attention import benign_selection
 from theory_sim.attention.benign import (
+    FACTOR_ROWS,
     Problem,
     Query,
     bartlett,
@@ -116,10 +117,10 @@ def test_rotations_of_all_vectors_change_nothing():
 
 def test_wishart_factors_have_the_distribution_of_drawn_vectors():
     vectors, draws = 4, 3000
-    one = lambda seed, dim: bartlett(jax.random.key(seed), vectors, dim)  # noqa: E731
-    draw = jax.jit(jax.vmap(one, in_axes=(0, None)))
+    normals = np.random.default_rng(1).normal(size=(draws, FACTOR_ROWS + vectors, vectors))
+    draw = jax.jit(jax.vmap(bartlett, in_axes=(0, None)))
     for dim in (2, 3, 7, 400):
-        factors = np.asarray(draw(jnp.arange(draws), dim))
+        factors = np.asarray(draw(normals, dim))
         assert not np.triu(factors, 1).any()
         assert not factors[:, :, dim:].any()
         for j in range(min(dim, vectors)):
@@ -140,10 +141,10 @@ def test_flipped_labels_are_counted_in_each_class():
 
 
 def test_new_inputs_select_by_chance_without_a_signal_in_q_and_rightly_with_one():
-    simulation = benign_selection(inputs=4, tokens=4, test_inputs=4000)
+    simulation = benign_selection(inputs=4, tokens=4, test_inputs=500)
     rng = np.random.default_rng(0)
     noise = rng.normal(size=(17, 2000))
-    plane, gram, test = noise[:, :2], noise[:, 2:] @ noise[:, 2:].T, rng.normal(size=(4000, 4, 3))
+    plane, gram, test = noise[:, :2], noise[:, 2:] @ noise[:, 2:].T, rng.normal(size=(500, 4, 3))
     problem = Problem(*map(jnp.asarray, (plane, gram, test, 2000.0)))
     observe = jax.jit(simulation.observe)
     vectors = len(problem.plane)
@@ -154,7 +155,7 @@ def test_new_inputs_select_by_chance_without_a_signal_in_q_and_rightly_with_one(
     noise = simulation.observe(
         problem, hyper._replace(signal_norm=1e-3), Query(jnp.zeros(vectors).at[-1].set(1.0))
     )
-    assert float(noise["test_selected"]) == pytest.approx(0.25, abs=0.03)
+    assert float(noise["test_selected"]) == pytest.approx(0.25, abs=0.06)
     told = observe(problem, hyper, Query(jnp.zeros(vectors).at[jnp.array([0, 8])].set(0.01)))
     assert float(told["test_selected"]) > 0.99
     assert float(told["test_error"]) == 0

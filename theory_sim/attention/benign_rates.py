@@ -147,7 +147,7 @@ def first_boundary(dim: ArrayLike, *, inputs: int, tokens: int, label_noise: flo
 def signal_ratio(
     signal_norm: ArrayLike, dim: ArrayLike, *, inputs: int, tokens: int, label_noise: float
 ) -> Curve:
-    """Return `A / |q|` early in training with a weak signal, for rho = 0, many tokens, and q mostly across the signals."""
+    """Return `A / |q|` early in training with a weak signal: rho = 0, many tokens, q mostly across the signals."""
     spread = np.sqrt(np.asarray(dim, float) * tokens / (tokens - 1))
     return np.asarray(
         (1 - 2 * label_noise) * np.asarray(signal_norm, float) ** 2 * np.sqrt(inputs) / (2 * spread)
