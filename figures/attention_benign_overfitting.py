@@ -10,6 +10,7 @@ from theory_sim.attention import mean_field
 from theory_sim.plotting import COLORS, figure, interval, label_line, log_axes, panel_label, theory_line
 
 INPUTS, TOKENS = 20, 8
+"""The published size, which the study runs."""
 FINE = np.geomspace(2.5, 600, 120)
 
 
@@ -56,7 +57,7 @@ def draw(data: xr.Dataset) -> Figure:
         interval(cut, last["signal_norm"], found, color=color, label=label, markersize=2)
     theory_line(cut, FINE, field.test_error[-1], label="mean field")
     log_axes(cut, "x")
-    cut.axvline(half(field.noisy_attention[-1:])[0], **{"color": "black", "linewidth": 0.8, "linestyle": ":"})
+    cut.axvline(half(field.noisy_attention[-1:])[0], color="black", linewidth=0.8, linestyle=":")
     cut.set(xlabel=r"signal norm $|\mu|$", ylabel="error", ylim=(-0.03, 1.08))
     cut.legend(loc="center left", bbox_to_anchor=(0.12, 0.6))
     panel_label(cut, "c", f"errors, $d$ = {int(last['dim'][0])}")
