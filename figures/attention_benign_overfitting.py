@@ -84,7 +84,7 @@ def draw(data: xr.Dataset) -> Figure:
     )
     label_line(noise, "label noise:", 3, 1.0)
     noise.legend(loc="upper left", bbox_to_anchor=(0, 0.93))
-    panel_label(noise, "d", f"label noise, $d$ = {int(data['dim'][0])}")
+    panel_label(noise, "d", f"noise, $d$ = {int(data['dim'][0])}")
     return fig
 
 

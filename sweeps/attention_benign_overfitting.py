@@ -42,7 +42,7 @@ def published(*, test_inputs: int = 400) -> Simulation:
 
 def wanted(*, dim, problem_seed, signal_norm, label_noise, init_scale, **_):
     """Select all norms from zero with little label noise; of large starts and of more noise, some."""
-    few = np.isin(signal_norm, COARSE) & (problem_seed < 2)
+    few = np.isin(signal_norm, COARSE) & (problem_seed < 3)
     large = (label_noise == 0.1) & (init_scale > 0) & np.isin(dim, (500, 4500, 18000))
     noisy = (label_noise > 0.1) & (init_scale == 0) & (dim == 500)
     return ((label_noise == 0.1) & (init_scale == 0)) | (few & (large | noisy))
@@ -59,7 +59,7 @@ SWEEP = Sweep(
         "rho": [0.1],
         "step_size": [STEP_SIZE],
     },
-    problem_seeds=4,
+    problem_seeds=6,
     steps=[0, 100, 1000],
     presets={
         "smoke": {
@@ -262,7 +262,7 @@ CLAIMS = [
         prediction=MatchesCurve(
             lambda data: of_mean_field(data, np.asarray(data["signal_norm"])).test_error.ravel(), 0.2
         ),
-        tolerance_reason=f"1600 new inputs leave 0.01 of 0.16; {FIELD}",
+        tolerance_reason=f"2400 new inputs leave 0.008 of 0.16; {FIELD}",
     ),
     Claim(
         ids=("AT-D-N3", "AT-D-N3e"),
