@@ -8,6 +8,7 @@ from jax import export
 from theory_sim import rollout
 from theory_sim.attention import (
     adapted_transformer,
+    benign_selection,
     margin_instances,
     pattern_transformer,
     quadratic_head,
@@ -75,6 +76,7 @@ SIMULATIONS = {
     "token_selection, key and query": lambda: token_selection(
         inputs=2, tokens=3, dim=4, key_dim=2, parameterization="key_query", self_attention=True
     ),
+    "benign_selection": lambda: benign_selection(inputs=4, tokens=4, test_inputs=6),
     "quadratic_head": lambda: quadratic_head(tokens=4),
     "selection_capture": lambda: selection_capture(inputs=2, tokens=3, dim=4),
     "selection_outcome": lambda: selection_outcome(

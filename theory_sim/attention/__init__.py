@@ -1,6 +1,15 @@
 """One-layer attention: token selection and its max margin directions, and a transformer on pattern data."""
 
 from theory_sim.attention.adapters import adapted_transformer
+from theory_sim.attention.benign import benign_selection
+from theory_sim.attention.benign_rates import (
+    MeanField,
+    first_boundary,
+    least_label_noise,
+    mean_field,
+    selected_chance,
+    signal_ratio,
+)
 from theory_sim.attention.margin import (
     MaxMargin,
     PromptMargin,
@@ -67,6 +76,7 @@ __all__ = [
     "UNIMODAL_SEPARATION",
     "Groups",
     "MaxMargin",
+    "MeanField",
     "PromptMargin",
     "Sequences",
     "Setting",
@@ -76,6 +86,7 @@ __all__ = [
     "attention_margins",
     "attention_residual",
     "attention_weights",
+    "benign_selection",
     "confusion_constant",
     "dead_fraction",
     "direction_error_curve",
@@ -85,6 +96,7 @@ __all__ = [
     "energy_outside",
     "equicorrelated",
     "feasibility_inputs",
+    "first_boundary",
     "generalized_max_margin",
     "gradient_excess_loss",
     "gradient_norm_slope",
@@ -96,9 +108,11 @@ __all__ = [
     "largest_angle",
     "largest_rank",
     "leading_directions",
+    "least_label_noise",
     "margin_instances",
     "max_margin",
     "max_margin_of_pairs",
+    "mean_field",
     "mean_token_angle",
     "mean_token_error",
     "neurons",
@@ -118,8 +132,10 @@ __all__ = [
     "ranks",
     "removals",
     "removed_counts",
+    "selected_chance",
     "selection_capture",
     "selection_outcome",
+    "signal_ratio",
     "stall_norm",
     "sufficient_width",
     "task_vector_transformer",
