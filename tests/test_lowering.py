@@ -11,6 +11,7 @@ from theory_sim.attention import (
     margin_instances,
     pattern_transformer,
     quadratic_head,
+    relu_head,
     selection_capture,
     selection_outcome,
     token_selection,
@@ -72,6 +73,7 @@ SIMULATIONS = {
         inputs=2, tokens=3, dim=4, key_dim=2, parameterization="key_query", self_attention=True
     ),
     "quadratic_head": lambda: quadratic_head(tokens=4),
+    "relu_head": lambda: relu_head(inputs=2, tokens=3, max_dim=4),
     "selection_capture": lambda: selection_capture(inputs=2, tokens=3, dim=4),
     "selection_outcome": lambda: selection_outcome(
         inputs=2, tokens=3, max_dim=4, parameterization="key_query"

@@ -39,6 +39,7 @@ from theory_sim.attention.rates import (
     sufficient_width,
     update_rank,
 )
+from theory_sim.attention.relu_head import finite_part, relu_head
 from theory_sim.attention.selection_capture import selection_capture
 from theory_sim.attention.selection_outcome import selection_outcome
 from theory_sim.attention.selection_rates import (
@@ -81,6 +82,7 @@ __all__ = [
     "energy_outside",
     "equicorrelated",
     "feasibility_inputs",
+    "finite_part",
     "generalized_max_margin",
     "gradient_excess_loss",
     "gradient_norm_slope",
@@ -112,6 +114,7 @@ __all__ = [
     "quadratic_head",
     "quantiles",
     "ranks",
+    "relu_head",
     "removals",
     "removed_counts",
     "selection_capture",
