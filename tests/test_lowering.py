@@ -11,6 +11,7 @@ from theory_sim.attention import (
     margin_instances,
     pattern_transformer,
     quadratic_head,
+    regularization_path,
     relu_head,
     selection_capture,
     selection_outcome,
@@ -73,6 +74,7 @@ SIMULATIONS = {
         inputs=2, tokens=3, dim=4, key_dim=2, parameterization="key_query", self_attention=True
     ),
     "quadratic_head": lambda: quadratic_head(tokens=4),
+    "regularization_path": lambda: regularization_path(inputs=2, tokens=3, dim=4),
     "relu_head": lambda: relu_head(inputs=2, tokens=3, max_dim=4),
     "selection_capture": lambda: selection_capture(inputs=2, tokens=3, dim=4),
     "selection_outcome": lambda: selection_outcome(

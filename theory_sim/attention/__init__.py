@@ -39,6 +39,7 @@ from theory_sim.attention.rates import (
     sufficient_width,
     update_rank,
 )
+from theory_sim.attention.regularization_path import regularization_path
 from theory_sim.attention.relu_head import finite_part, relu_head
 from theory_sim.attention.selection_capture import selection_capture
 from theory_sim.attention.selection_outcome import selection_outcome
@@ -114,6 +115,7 @@ __all__ = [
     "quadratic_head",
     "quantiles",
     "ranks",
+    "regularization_path",
     "relu_head",
     "removals",
     "removed_counts",

@@ -96,12 +96,18 @@ def plain_gradient(problem: Problem, weights: Float[Array, "dim dim"], loss: str
 
 
 def log_excess_loss(problem: Problem, weights: Float[Array, "dim dim"], loss: str) -> Float[Array, ""]:
-    """Return `log(L(W) - L*)`, where `L* = (1/n) sum_i l(gamma_i,opt)` is approached and never met (AT-A-T3).
+    """Return `log(L(W) - L*)`, where `L* = (1/n) sum_i l(gamma_i,opt)` is approached and never met (AT-A-T3)."""
+    return log_excess(token_scores(problem), log_attention(problem, weights), loss)
+
+
+def log_excess(
+    scores: Float[Array, "inputs tokens"], logs: Float[Array, "inputs tokens"], loss: str
+) -> Float[Array, ""]:
+    """Return `log(L - L*)` from scores and the logarithms of the attention.
 
     A sequence's output falls short of `gamma_opt` by `delta = sum_t s_t (gamma_opt - gamma_t)`, whose logarithm is
     at hand, and `l(u - delta) - l(u)` is `delta` times a factor of order one.
     """
-    scores, logs = token_scores(problem), log_attention(problem, weights)
     best = jnp.max(scores, axis=1)
     gaps = best[:, None] - scores
     parts = jnp.where(gaps > 0, logs + jnp.log(jnp.where(gaps > 0, gaps, 1.0)), -jnp.inf)
