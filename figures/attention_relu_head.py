@@ -5,6 +5,7 @@ import xarray as xr
 from matplotlib.figure import Figure
 
 from theory_sim import bootstrap, by_seed
+from theory_sim.attention import untouched_start
 from theory_sim.plotting import COLORS, figure, interval, log_axes, panel_label, theory_line
 
 PUBLISHED = {"finite_and_margin": [3e-2, 1.7e-2, 7.5e-3, 6e-3], "margin": [6e-2, 3.5e-2, 2e-2, 1.7e-2]}
@@ -54,7 +55,8 @@ def draw_problems(axis, data):
             points.append(np.stack([by_seed(cell, "norm")[kept], by_seed(cell, "error")[kept]]))
         axis.plot(*np.concatenate(points, axis=1), ".", color=COLOR[name], markersize=3, label=LABELS[name])
     norms = np.array([10.0, 200.0])
-    theory_line(axis, norms, 0.5 * (5 / norms) ** 2, label=r"$|r|^2/2\|W\|^2$, $|r| = 5$")
+    least = untouched_start(4, int(data["inputs"]), int(data["tokens"]))
+    theory_line(axis, norms, least / (2 * norms**2), label="bound: what the start keeps")
     log_axes(axis)
     axis.set(xlabel=r"$\|W\|_F$", ylabel="$1 -$ corr with the solution", ylim=(1e-6, 100))
     axis.legend(loc="upper left", fontsize=6)

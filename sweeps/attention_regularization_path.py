@@ -15,7 +15,7 @@ SWEEP = Sweep(
     problem={"score_spread": [0.0, 1.0]},
     run={"radius": [*SMALL, 10.0, 30.0, *LARGE]},
     problem_seeds=16,
-    steps=[60],
+    steps=[80],
     presets={
         "smoke": {"problem_seeds": 3},
         "quick": {},

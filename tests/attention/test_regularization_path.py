@@ -28,7 +28,7 @@ def paths():
 
     def one(key, radius):
         reduced = SIMULATION.sample(key, Setting(0.0))
-        return reduced, rollout(SIMULATION, [60])(key, reduced, Hyper(radius))
+        return reduced, rollout(SIMULATION, [80])(key, reduced, Hyper(radius))
 
     keys = jax.random.split(jax.random.key(4), 4)
     each = jax.jit(jax.vmap(jax.vmap(one, in_axes=(None, 0)), in_axes=(0, None)))(keys, jnp.asarray(RADII))
@@ -112,7 +112,7 @@ def test_a_rotation_changes_nothing(paths):
     turned = problem._replace(
         tokens=problem.tokens @ turn.T, queries=problem.queries @ turn.T, head=turn @ problem.head
     )
-    other = rollout(SIMULATION, [60])(jax.random.key(0), reduced._replace(problem=turned), Hyper(RADII[2]))
+    other = rollout(SIMULATION, [80])(jax.random.key(0), reduced._replace(problem=turned), Hyper(RADII[2]))
     np.testing.assert_allclose(other.state.point, run.state.point, atol=1e-6)
     for name in ("error", "residual_limit", "margin_norm"):
         np.testing.assert_allclose(other.conclusions[name], run.conclusions[name], rtol=1e-5)

@@ -8,8 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from theory_sim.attention import finite_part, relu_head
-from theory_sim.attention.relu_head import SOLUTIONS, Hyper, Setting, State, trained_weights
+from theory_sim.attention import generalized_max_margin, max_margin, relu_head, untouched_start
+from theory_sim.attention.relu_head import SOLUTIONS, Hyper, Setting, State, solutions, trained_weights
 from theory_sim.simulation import rollout
 
 SHAPE = {"inputs": 3, "tokens": 4, "max_dim": 6}
@@ -35,7 +35,7 @@ def output_loss(weights, drawn, leak):
 
 @pytest.mark.parametrize("leak", [0.0, 0.3])
 def test_a_step_descends_along_the_gradient_of_the_loss(drawn, leak):
-    hyper = Hyper(0.1, leak)
+    hyper, drawn = Hyper(0.1), drawn._replace(leak=jnp.asarray(leak))
     state = SIMULATION.init(jax.random.key(0), drawn, hyper)
     weights = np.asarray(trained_weights(drawn, state))
     moved = np.asarray(trained_weights(drawn, SIMULATION.step(None, drawn, hyper, state))) - weights
@@ -61,26 +61,44 @@ def test_the_logits_are_those_of_the_weights_and_masked_coordinates_stay_zero(dr
     np.testing.assert_allclose(np.linalg.norm(drawn.tokens, axis=2), 1)
 
 
-def test_the_finite_part_is_the_shortest_matrix_with_the_ratios_and_a_part_of_the_weights(drawn):
-    rng = np.random.default_rng(0)
-    selected = np.array([[True, True, False, True], [False, True, False, False], [True, True, True, True]])
-    weights = np.asarray(rng.normal(size=(6, 6)))
-    weights[DIM:], weights[:, DIM:] = 0, 0
-    tokens, queries = np.asarray(drawn.tokens), np.asarray(drawn.queries)
-    logits = np.einsum("ntd,de,ne->nt", tokens, weights, queries)
-    found = np.asarray(finite_part(drawn.tokens, drawn.queries, jnp.asarray(selected), jnp.asarray(logits)))
+SELECTED = np.array([[True, True, False, True], [False, True, False, False], [True, True, True, True]])
+PUSHING = np.array([False, True, False])
 
+
+@pytest.fixture(scope="module")
+def solved(drawn):
+    """Return logits whose largest are selected, the solutions as matrices, and their violation."""
+    logits = np.where(SELECTED, 3.0, -3.0) + np.random.default_rng(0).normal(size=(3, 4))
+    pulls, violation = solutions(drawn.gram, jnp.asarray(logits), jnp.asarray(SELECTED), jnp.asarray(PUSHING))
+    assert violation < 1e-9
+    return logits, np.einsum("snt,ntd,ne->sde", pulls, drawn.tokens, drawn.queries)
+
+
+def test_the_finite_part_is_the_shortest_matrix_with_the_ratios(drawn, solved):
+    logits, (found, *_) = solved
     variable = cvxpy.Variable((6, 6))
     rows, ratios = [], []
-    for x, z, chosen, row in zip(tokens, queries, selected, logits, strict=True):
+    for x, z, chosen, row in zip(drawn.tokens, drawn.queries, SELECTED, logits, strict=True):
         first, *others = np.flatnonzero(chosen)
         rows += [np.outer(x[t] - x[first], z).ravel(order="F") for t in others]
         ratios += [row[t] - row[first] for t in others]
     equalities = [np.array(rows) @ cvxpy.vec(variable, order="F") == np.array(ratios)]
     cvxpy.Problem(cvxpy.Minimize(cvxpy.sum_squares(variable)), equalities).solve(solver=cvxpy.CLARABEL)
     np.testing.assert_allclose(found, variable.value, atol=1e-6)
-    projected = np.linalg.pinv(np.array(rows)) @ np.array(rows) @ weights.ravel(order="F")
-    np.testing.assert_allclose(found.ravel(order="F"), projected, atol=1e-9)
+
+
+def test_the_margins_are_those_of_the_certified_solver(drawn, solved):
+    logits, (_, margin, one_token, live) = solved
+    expected = generalized_max_margin(drawn.tokens, drawn.queries, jnp.asarray(SELECTED))
+    np.testing.assert_allclose(margin, expected.weights, atol=1e-6)
+    expected = max_margin(drawn.tokens, drawn.queries, jnp.asarray(np.argmax(logits, axis=1)))
+    np.testing.assert_allclose(one_token, expected.weights, atol=1e-6)
+    # A masked token that is not pushed gives way to a copy of a selected one, whose equality says nothing.
+    top = np.take_along_axis(np.asarray(drawn.tokens), np.argmax(logits, axis=1)[:, None, None], axis=1)
+    free = ~SELECTED & ~PUSHING[:, None]
+    tokens = jnp.where(jnp.asarray(free[:, :, None]), top, drawn.tokens)
+    expected = generalized_max_margin(tokens, drawn.queries, jnp.asarray(SELECTED | free))
+    np.testing.assert_allclose(live, expected.weights, atol=1e-6)
 
 
 @pytest.fixture(scope="module")
@@ -101,8 +119,12 @@ def test_the_best_sum_is_closer_by_the_share_of_the_finite_part(many):
     seen = 0
     for i in np.flatnonzero(found["accepted"] * found["several"]):
         problem, last = (jax.tree.map(lambda leaf: leaf[i], part) for part in (drawn, state))  # noqa: B023
-        selected = jax.nn.softmax(last.logits) > 1e-3
-        finite = finite_part(problem.tokens, problem.queries, selected, last.logits)
+        rows, ratios = [], []
+        for x, z, logits in zip(problem.tokens, problem.queries, last.logits, strict=True):
+            first, *others = np.flatnonzero(np.asarray(jax.nn.softmax(logits)) > 1e-3)
+            rows += [np.outer(x[t] - x[first], z).ravel() for t in others]
+            ratios += [logits[t] - logits[first] for t in others]
+        finite = np.linalg.pinv(np.array(rows)) @ np.array(ratios)
         share = np.sum(np.square(finite)) / found["norm"][i] ** 2
         both, margin, *_ = 1 - found["error"][i]
         assert both**2 - margin**2 == pytest.approx(share, abs=1e-8)
@@ -135,6 +157,24 @@ def test_a_rotation_changes_nothing(drawn):
         trained_weights(turned, other), turn @ trained_weights(drawn, last) @ turn.T, atol=1e-12
     )
     np.testing.assert_allclose(turned.tokens @ turned.neurons.T, drawn.units, atol=1e-12)
+
+
+def test_what_the_start_keeps_has_the_mean_of_the_bound(many):
+    drawn, state, _ = many
+    kept = []
+    for tokens, queries, start, pulls in zip(
+        drawn.tokens, drawn.queries, state.start, state.pulls, strict=True
+    ):
+        rows = [
+            np.outer(x[t] - x[0], z).ravel() for x, z in zip(tokens, queries, strict=True) for t in (1, 2, 3)
+        ]
+        outside = np.eye(36) - np.linalg.pinv(np.array(rows)) @ np.array(rows)
+        kept.append(np.sum((outside @ start.ravel()) ** 2))
+        change = np.einsum("nt,ntd,ne->de", pulls, tokens, queries)
+        np.testing.assert_allclose(outside @ change.ravel(), 0, atol=1e-9)
+    expected = untouched_start(4, 3, 4)
+    assert abs(np.mean(kept) - expected) < 4 * np.std(kept) / np.sqrt(len(kept))
+    assert expected == pytest.approx(7 / 12)
 
 
 def test_bad_sizes_are_refused():

@@ -1,6 +1,7 @@
 """One-layer attention: token selection and its max margin directions, and a transformer on pattern data."""
 
 from theory_sim.attention.adapters import adapted_transformer
+from theory_sim.attention.least_norm import LeastNorm, least_norm
 from theory_sim.attention.margin import (
     MaxMargin,
     PromptMargin,
@@ -40,7 +41,7 @@ from theory_sim.attention.rates import (
     update_rank,
 )
 from theory_sim.attention.regularization_path import regularization_path
-from theory_sim.attention.relu_head import finite_part, relu_head
+from theory_sim.attention.relu_head import relu_head
 from theory_sim.attention.selection_capture import selection_capture
 from theory_sim.attention.selection_outcome import selection_outcome
 from theory_sim.attention.selection_rates import (
@@ -52,6 +53,7 @@ from theory_sim.attention.selection_rates import (
     polyak_loss_rate,
     polyak_norm,
     stall_norm,
+    untouched_start,
 )
 from theory_sim.attention.token_pruning import outputs_without, removals, removed_counts
 from theory_sim.attention.token_selection import attention_weights, token_selection
@@ -66,6 +68,7 @@ from theory_sim.decompositions import leading_directions, orthonormal_rows, rank
 __all__ = [
     "UNIMODAL_SEPARATION",
     "Groups",
+    "LeastNorm",
     "MaxMargin",
     "PromptMargin",
     "Sequences",
@@ -83,7 +86,6 @@ __all__ = [
     "energy_outside",
     "equicorrelated",
     "feasibility_inputs",
-    "finite_part",
     "generalized_max_margin",
     "gradient_excess_loss",
     "gradient_norm_slope",
@@ -95,6 +97,7 @@ __all__ = [
     "largest_angle",
     "largest_rank",
     "leading_directions",
+    "least_norm",
     "margin_instances",
     "max_margin",
     "max_margin_of_pairs",
@@ -125,6 +128,7 @@ __all__ = [
     "sufficient_width",
     "token_selection",
     "two_groups",
+    "untouched_start",
     "update_rank",
     "wrong",
 ]

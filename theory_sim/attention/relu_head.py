@@ -22,8 +22,8 @@ The state are the logits and the sums of all pulls, `W = W(0) + sum_it pulls_it 
 >>> from theory_sim.simulation import trajectory
 >>> jax.config.update("jax_enable_x64", True)
 >>> simulation = relu_head(inputs=3, tokens=4, max_dim=6)
->>> problem = simulation.sample(jax.random.key(0), simulation.setting)
->>> found = trajectory(simulation, [500])(jax.random.key(1), problem, Hyper(leak=1.0))
+>>> problem = simulation.sample(jax.random.key(0), Setting(dim=6, leak=1.0))
+>>> found = trajectory(simulation, [500])(jax.random.key(1), problem, simulation.hyper)
 >>> float(found["several"]), found["error"].shape, bool((found["error"] < 0.01).all())
 (0.0, (4,), True)
 """
@@ -35,32 +35,30 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
-from theory_sim.attention.margin import generalized_max_margin
+from theory_sim.attention.least_norm import least_norm
 from theory_sim.attention.selection_gradient import falling_slope, log_pulls
-from theory_sim.decompositions import solve_spd
 from theory_sim.draws import normal, uniform
 from theory_sim.simulation import Metrics, Simulation, Variable
 
 ATTENDED, MASKED = 1e-3, 1e-6
 """A token with more attention counts as selected, one with less as masked (AT-A-S7)."""
+SOLVED = 1e-4
+"""The violation of its conditions up to which a solution counts as found: an error of 1e-8 in `1 - corr`."""
 SOLUTIONS = ("finite_and_margin", "margin", "one_token", "live")
 """What weights are compared with: `W_fin + c W^mm`, `W^mm`, the solution for one token each, `W_fin + c W_live`."""
 
 
 class Setting(NamedTuple):
-    """The dimension of the tokens, and the number of neurons."""
+    """The dimension, of tokens and neurons, and the slope of a neuron below zero: 0 is ReLU, 1 a linear head."""
 
     dim: int = 4
+    leak: float = 0.0
 
 
 class Hyper(NamedTuple):
-    """The length of a step, and the slope of a neuron below zero: 0 is ReLU, 1 a linear head.
-
-    The entries of `W(0)` are uniform within `init_scale / sqrt(dim)`.
-    """
+    """The length of a step, and the start: the entries of `W(0)` are uniform within `init_scale / sqrt(dim)`."""
 
     step_size: float = 0.1
-    leak: float = 0.0
     init_scale: float = 1.0
 
 
@@ -77,6 +75,7 @@ class Drawn(NamedTuple):
     units: Float[Array, "inputs tokens dim"]
     gram: Float[Array, "all all"]
     kept: Float[Array, " dim"]
+    leak: Float[Array, ""]
 
 
 class State(NamedTuple):
@@ -95,8 +94,10 @@ def relu_head(*, inputs: int, tokens: int, max_dim: int) -> Simulation:
 
     Conclusions: `error`, `1 - corr` of the last weights with each of `SOLUTIONS`; as 0 or 1 `mixed`, whether some label
     is -1; `between`, whether some token's attention lies between `MASKED` and `ATTENDED`; `accepted`, whether labels
-    are mixed, no token is between, some is masked, and (Gen-SVM) has a solution: what was published; `several`,
-    whether some sequence selects more than one token; `pushed`, whether some sequence pushes for good. And `norm`.
+    are mixed, no token is between, some is masked, and the solutions were found: what was published; `unsolved`,
+    whether one of them violates its conditions by more than `SOLVED`, as it may for `dim` below `inputs` or `tokens -
+    1`; `several`, whether some sequence selects more than one token; `pushed`, whether some sequence pushes for good.
+    And `norm`.
 
     Raises ValueError when there is no sequence, a sequence has a single token, or `max_dim` is below 1.
     """
@@ -117,6 +118,7 @@ def relu_head(*, inputs: int, tokens: int, max_dim: int) -> Simulation:
             "mixed": Variable("whether some label is -1"),
             "between": Variable("whether some token is neither selected nor masked"),
             "accepted": Variable("whether selected and masked tokens can be told apart and separated"),
+            "unsolved": Variable("whether a solution was not found"),
             "several": Variable("whether a sequence selects several tokens"),
             "pushed": Variable("whether a sequence pushes its masked tokens for good"),
         },
@@ -134,28 +136,34 @@ def trained_weights(drawn: Drawn, state: State) -> Float[Array, "dim dim"]:
     return state.start + jnp.einsum("nt,ntd,ne->de", state.pulls, drawn.tokens, drawn.queries)
 
 
-def finite_part(
-    tokens: Float[Array, "inputs tokens dim"],
-    queries: Float[Array, "inputs dim"],
-    selected: Bool[Array, "inputs tokens"],
+def solutions(
+    gram: Float[Array, "all all"],
     logits: Float[Array, "inputs tokens"],
-) -> Float[Array, "dim dim"]:
-    """Return `W_fin`, the shortest matrix with `(x_it - x_i,tau)^T W_fin z_i = logit_it - logit_i,tau` on each `O_i`.
+    selected: Bool[Array, "inputs tokens"],
+    pushing: Bool[Array, " inputs"],
+) -> tuple[Float[Array, "4 inputs tokens"], Float[Array, ""]]:
+    """Return `W_fin`, `W^mm`, the solution for one token each, and `W_live`, and the largest `violation` of them.
 
-    From the normal equations; the differences with the first selected token, `(x_it - x_i,first) z_i^T`, have to be
-    linearly independent, as those of Gaussian tokens are for `dim >= tokens - 1` and `dim >= inputs`.
+    As the pulls `p` with `V = sum_it p_it x_it z_i^T`, from `gram`, the Gram matrix of these. A constraint is about the
+    difference of a token from the most attended one, and is met as an equality where both are selected.
     """
-    first = jnp.argmax(selected, axis=1)[:, None]
-    differences = (tokens - jnp.take_along_axis(tokens, first[:, :, None], axis=1)).reshape(
-        -1, tokens.shape[2]
-    )
-    of_queries = jnp.repeat(queries, tokens.shape[1], axis=0)
-    kept = (selected & (jnp.arange(tokens.shape[1]) != first)).reshape(-1)
-    gram = (differences @ differences.T) * (of_queries @ of_queries.T)
-    gram = jnp.where(kept[:, None] & kept, gram, jnp.eye(len(kept), dtype=gram.dtype))
-    ratios = (logits - jnp.take_along_axis(logits, first, axis=1)).reshape(-1)
-    multipliers = solve_spd(gram, jnp.where(kept, ratios, 0.0)[:, None])
-    return (differences * multipliers).T @ of_queries
+    count = logits.shape[1]
+    best = jnp.argmax(logits, axis=1)
+    others = (jnp.arange(count) != best[:, None]).reshape(-1)
+    # The rows of `turn` take the pulls to those of x_i,best z_i^T - x_it z_i^T.
+    own = jnp.arange(len(logits)) * count + best
+    turn = (jnp.arange(len(others)) == jnp.repeat(own, count)[:, None]).astype(gram.dtype)
+    turn = turn - jnp.eye(len(others), dtype=gram.dtype)
+    above = (jnp.max(logits, axis=1, keepdims=True) - logits).reshape(-1)
+    equal = others & selected.reshape(-1)
+    live = jnp.repeat(pushing, count) & others
+    none, ones = jnp.zeros_like(others), jnp.ones_like(above)
+    margins = jnp.where(equal, 0.0, ones)
+    target = jnp.stack([above, margins, ones, margins])
+    free = jnp.stack([equal, equal, none, equal])
+    used = jnp.stack([equal, others, others, equal | live])
+    found = jax.vmap(partial(least_norm, turn @ gram @ turn.T))(target, free, used)
+    return (found.multipliers @ turn).reshape(4, *logits.shape), jnp.max(found.violation)
 
 
 def _sample(key: PRNGKeyArray, setting: Setting, *, inputs: int, tokens: int, max_dim: int) -> Drawn:
@@ -170,7 +178,16 @@ def _sample(key: PRNGKeyArray, setting: Setting, *, inputs: int, tokens: int, ma
     of_queries = jnp.repeat(queries, tokens, axis=0)
     gram = (vectors[inputs:] @ vectors[inputs:].T) * (of_queries @ of_queries.T)
     labels = jnp.where(drawn[-1, :inputs] < 0, -1.0, 1.0).astype(drawn.dtype)
-    return Drawn(places, queries, labels, neurons, places @ neurons.T, gram, kept)
+    return Drawn(
+        places,
+        queries,
+        labels,
+        neurons,
+        places @ neurons.T,
+        gram,
+        kept,
+        jnp.asarray(setting.leak, drawn.dtype),
+    )
 
 
 def _init(key: PRNGKeyArray, drawn: Drawn, hyper: Hyper) -> State:
@@ -183,7 +200,7 @@ def _init(key: PRNGKeyArray, drawn: Drawn, hyper: Hyper) -> State:
 
 def _step(key: PRNGKeyArray, drawn: Drawn, hyper: Hyper, state: State) -> State:
     logs = jax.nn.log_softmax(state.logits)
-    scores = drawn.labels[:, None] * _scores(drawn, hyper, jnp.exp(logs))
+    scores = drawn.labels[:, None] * _scores(drawn, jnp.exp(logs))
     # The head is homogeneous: its output is s^T gamma, as for a linear one.
     _, pulls, outputs = log_pulls(scores, logs)
     pulls = pulls * falling_slope("logistic", outputs)
@@ -193,9 +210,9 @@ def _step(key: PRNGKeyArray, drawn: Drawn, hyper: Hyper, state: State) -> State:
     return State(state.start, state.logits + length * moved, state.pulls + length * pulls)
 
 
-def _scores(drawn: Drawn, hyper: Hyper, attended: Float[Array, "inputs tokens"]) -> Array:
+def _scores(drawn: Drawn, attended: Float[Array, "inputs tokens"]) -> Array:
     """Return `x_it^T grad h(X_i^T s_i)`, what a token adds to the head's output."""
-    slopes = jnp.where(_inputs(drawn, attended) > 0, 1.0, hyper.leak)
+    slopes = jnp.where(_inputs(drawn, attended) > 0, 1.0, drawn.leak)
     return jnp.einsum("ntw,nw->nt", drawn.units, slopes)
 
 
@@ -206,30 +223,24 @@ def _inputs(drawn: Drawn, attended: Float[Array, "inputs tokens"]) -> Float[Arra
 def _conclude(drawn: Drawn, hyper: Hyper, records: Metrics, state: State) -> Metrics:
     weights, attended = trained_weights(drawn, state), jax.nn.softmax(state.logits)
     selected, masked = attended > ATTENDED, attended < MASKED
-    best = jnp.arange(selected.shape[1]) == jnp.argmax(state.logits, axis=1)[:, None]
     several = jnp.sum(selected, axis=1) > 1
-    active = jnp.any(_inputs(drawn, attended) > 0, axis=1) | (hyper.leak > 0)
+    active = jnp.any(_inputs(drawn, attended) > 0, axis=1) | (drawn.leak > 0)
     pushing = ~several & active
-    # A masked token that is not pushed is replaced by a copy of a selected one, whose equality says nothing.
-    top = jnp.sum(jnp.where(best[:, :, None], drawn.tokens, 0.0), axis=1, keepdims=True)
-    pushed_alone = jnp.where((pushing[:, None] | selected)[:, :, None], drawn.tokens, top)
-    places = jnp.stack([drawn.tokens, drawn.tokens, pushed_alone])
-    chosen = jnp.stack([selected, best, selected | ~pushing[:, None]])
-    solved = jax.vmap(lambda x, o: generalized_max_margin(x, drawn.queries, o))(places, chosen)
-    margin, one_token, live = solved.weights
-    finite = finite_part(drawn.tokens, drawn.queries, selected, state.logits)
-    solutions = jnp.stack([_added(weights, finite, margin), margin, one_token, _added(weights, finite, live)])
+    pulls, violation = solutions(drawn.gram, state.logits, selected, pushing)
+    finite, margin, one_token, live = jnp.einsum("snt,ntd,ne->sde", pulls, drawn.tokens, drawn.queries)
+    compared = jnp.stack([_added(weights, finite, margin), margin, one_token, _added(weights, finite, live)])
     mixed = jnp.any(drawn.labels < 0)
     between = jnp.any(~selected & ~masked)
     found = {
         "mixed": mixed,
         "between": between,
-        "accepted": mixed & ~between & jnp.any(masked) & solved.feasible[0],
+        "accepted": mixed & ~between & jnp.any(masked) & (violation < SOLVED),
+        "unsolved": violation >= SOLVED,
         "several": jnp.any(several),
         "pushed": jnp.any(pushing),
     }
     found = {name: value.astype(weights.dtype) for name, value in found.items()}
-    difference = _unit(weights) - jax.vmap(_unit)(solutions)
+    difference = _unit(weights) - jax.vmap(_unit)(compared)
     return found | {"error": jnp.sum(difference**2, axis=(1, 2)) / 2, "norm": jnp.linalg.norm(weights)}
 
 
