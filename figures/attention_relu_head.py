@@ -41,8 +41,8 @@ def draw_errors(axis, data):
         if name in PUBLISHED:
             axis.plot([4, 6, 8, 10], PUBLISHED[name], "x", color=COLOR[name], markersize=5)
     log_axes(axis, "y")
-    axis.set(xlabel="dimension $d$", ylabel="$1 -$ corr with the solution", ylim=(1e-5, 10), xlim=(3, 11))
-    axis.legend(loc="upper right", title=r"mean; $\times$ published", title_fontsize=6, fontsize=6)
+    axis.set(xlabel="dimension $d$", ylabel="$1 -$ corr with the solution", ylim=(1e-5, 1e4), xlim=(3, 11))
+    axis.legend(loc="upper left", title=r"mean; $\times$ published", title_fontsize=6, fontsize=6)
 
 
 def draw_problems(axis, data):

@@ -12,7 +12,6 @@ from theory_sim import (
     Equals,
     Estimate,
     MatchesCurve,
-    Ordering,
     Sweep,
     bootstrap,
     by_seed,
@@ -118,17 +117,7 @@ CLAIMS = [
         control_reason=ONE_TOKEN,
         prediction=AtLeast(1e-6),
         tolerance_reason="above rounding",
-    ),
-    Claim(
-        ids=("AT-A13", "AT-A-S7"),
-        statement="1 - corr(W, W_SVMeq) falls with the dimension",
-        source=f"{SECTION} and Fig. 8",
-        label="paper",
-        measure=error,
-        at=cells("finite_and_margin"),
-        control=cells("finite_and_margin", leak=LINEAR),
-        control_reason="a linear head has no such trend: all errors are |r|^2 / 2 |W|^2, with more of the start in r",
-        prediction=Ordering("decreasing"),
+        remark="means of few problems in dimensions 8 and 10, where 1 in 20 or fewer is accepted",
     ),
     *[
         Claim(
@@ -142,6 +131,8 @@ CLAIMS = [
             control_reason=ONE_TOKEN + ", with an error of 1e-4",
             prediction=MatchesCurve(np.array(values), 0.5),
             tolerance_reason=READ,
+            remark="the mean here is above the published one in every dimension; the published rule for what is"
+            "\naccepted is followed as far as it is known, and it is not known what else differs",
         )
         for (solution, values), name in zip(PUBLISHED.items(), ("W_SVMeq", "W^mm"), strict=True)
     ],
@@ -168,6 +159,7 @@ CLAIMS = [
         control_reason="it asks for margins among tokens that are all selected",
         prediction=AtMost(0.01),
         tolerance_reason="1 - corr = |r|^2 / 2 |W|^2: a rest of some units, and |W| of 50 to 200",
+        remark="(Gen-SVM) asks for margins of masked tokens that nothing pushes; without those it agrees (next claim)",
     ),
     Claim(
         ids=("AT-A-T13",),

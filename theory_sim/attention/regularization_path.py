@@ -9,8 +9,8 @@ log(w_k / lambda_k) + constant` for the others. Hence `W_R` is in the span of th
 ends with the same `r` in that span, and keeps what its first steps did outside of it.
 
 All gradients lie in the span of the `x_it z_i^T`, where a minimum is. With `K = F^T F` their Gram matrix, the state is
-`y` with `|y| = ||W||_F` and logits `F^T y`. Newton's method for `log(L - L*)` follows the path up to R. It
-begins in the direction that raises the logits of the optimal tokens alone, as the minimum does for large R.
+`y` with `|y| = ||W||_F` and logits `F^T y`. Newton's method for `log(L - L*)` follows the path up to R. It begins at the
+max margin direction, where the optimal tokens are selected, as the minimum selects them for large R.
 
 >>> import jax
 >>> from theory_sim.simulation import trajectory
@@ -44,7 +44,7 @@ from theory_sim.simulation import Metrics, Simulation, Variable
 LOSS = "logistic"
 CONVERGED = 1e-6
 """The angle between `W_R` and `-grad L` below which a point counts as the minimum."""
-FIRST = 4.0
+FIRST = 8.0
 """The norm at which the search begins; each step makes it larger by 2^(1/4), up to R."""
 LONGEST = 2.0
 """By how much a step of Newton's method may change a logit."""
@@ -58,11 +58,17 @@ class Hyper(NamedTuple):
 
 
 class Reduced(NamedTuple):
-    """A problem, its tokens' scores, and the upper triangular `F`, `F^T F` the Gram matrix of the `x_it z_i^T`."""
+    """A problem, its tokens' scores, and the upper triangular `F`, `F^T F` the Gram matrix of the `x_it z_i^T`.
+
+    And `W^mm` of the optimal tokens as a point, the limit of the residual, and the share of support tokens.
+    """
 
     problem: Problem
     scores: Float[Array, "inputs tokens"]
     factor: Float[Array, "all all"]
+    solution: Float[Array, " all"]
+    residual_limit: Float[Array, ""]
+    support_share: Float[Array, ""]
 
 
 class State(NamedTuple):
@@ -80,8 +86,8 @@ def regularization_path(*, inputs: int, tokens: int, dim: int) -> Simulation:
     Conclusions: `angle`, between `W_R` and `-grad L`, in radians: if `log(L - L*)` is convex between them, the
     direction of the minimum is no farther (derived: `log(L - L*) + mu ||W||^2 / 2`, with `mu R = |grad|`, is strongly
     convex by `mu`). A run with an angle above `CONVERGED` has not converged. `error`, the distance of `W_R / R` from
-    the max margin direction of its most attended tokens, and `residual_limit`, what `R error` tends to; `global`,
-    whether these tokens are the optimal ones; `margin_norm = ||W^mm||_F`; `support_share`.
+    the max margin direction of the optimal tokens, and `residual_limit`, what `R error` tends to; `global`, whether
+    the most attended tokens are the optimal ones; `margin_norm = ||W^mm||_F`; `support_share`.
 
     And of normalised descent from zero, once it has reached the norm R: `descent_error`; `apart`, the distance of its
     direction from that of `W_R`; `same`, whether it selects the same tokens; `excess`, `log(L - L*)` above that of
@@ -125,7 +131,8 @@ def _reduced(problem: Problem) -> Reduced:
     flat = problem.tokens.reshape(-1, dim)
     of_queries = jnp.repeat(problem.queries, tokens, axis=0)
     gram = (flat @ flat.T) * (of_queries @ of_queries.T)
-    return Reduced(problem, token_scores(problem), cholesky(gram))
+    scores, factor = token_scores(problem), cholesky(gram)
+    return Reduced(problem, scores, factor, *_max_margin(scores, factor))
 
 
 def _logs(reduced: Reduced, point: Float[Array, " all"]) -> Float[Array, "inputs tokens"]:
@@ -144,9 +151,7 @@ def _radius(hyper: Hyper, steps: Array | int) -> Array:
 
 
 def _init(key: PRNGKeyArray, reduced: Reduced, hyper: Hyper) -> State:
-    best = jnp.arange(reduced.scores.shape[1]) == jnp.argmax(reduced.scores, axis=1)[:, None]
-    pulls = best.astype(reduced.scores.dtype) - 1 / reduced.scores.shape[1]
-    return State(_at_length(reduced.factor @ pulls.reshape(-1), _radius(hyper, 0)), jnp.asarray(0))
+    return State(_at_length(reduced.solution, _radius(hyper, 0)), jnp.asarray(0))
 
 
 def _step(key: PRNGKeyArray, reduced: Reduced, hyper: Hyper, state: State) -> State:
@@ -211,18 +216,19 @@ def _conclude(reduced: Reduced, hyper: Hyper, records: Metrics, state: State) ->
     points = jnp.stack([state.point, _reached(reduced, hyper)])
     logs = jax.vmap(partial(_logs, reduced))(points)
     selected = jnp.argmax(logs, axis=2)
-    solution, limit, share = _max_margin(reduced, selected[0])
     losses = jax.vmap(lambda each: log_excess(reduced.scores, each, LOSS))(logs)
-    path, descent, margin = jax.vmap(lambda point: _at_length(point, 1.0))(jnp.stack([*points, solution]))
+    path, descent, margin = jax.vmap(lambda point: _at_length(point, 1.0))(
+        jnp.stack([*points, reduced.solution])
+    )
     distances = [path - _descent(reduced, state.point), path - margin, descent - margin, path - descent]
     angle, error, descent_error, apart = (jnp.linalg.norm(difference) for difference in distances)
     dtype = reduced.scores.dtype
     return {
         "angle": angle,
         "error": error,
-        "residual_limit": limit,
-        "margin_norm": jnp.linalg.norm(solution),
-        "support_share": share,
+        "residual_limit": reduced.residual_limit,
+        "margin_norm": jnp.linalg.norm(reduced.solution),
+        "support_share": reduced.support_share,
         "global": jnp.all(selected[0] == jnp.argmax(reduced.scores, axis=1)).astype(dtype),
         "descent_error": descent_error,
         "apart": apart,
@@ -233,18 +239,17 @@ def _conclude(reduced: Reduced, hyper: Hyper, records: Metrics, state: State) ->
 
 
 def _max_margin(
-    reduced: Reduced, selected: Int[Array, " inputs"]
+    scores: Float[Array, "inputs tokens"], factor: Float[Array, "all all"]
 ) -> tuple[Float[Array, " all"], Float[Array, ""], Float[Array, ""]]:
-    """Return `W^mm` of the selected tokens as a point, what the residual tends to, and the share of support tokens.
+    """Return `W^mm` of the optimal tokens as a point, what the residual tends to, and the share of support tokens.
 
     `r = sum_k beta_k a_k` over the support tokens has `a_k . r = log(w_k / lambda_k) + constant`, and with `W^mm =
     sum_k lambda_k a_k` across it the constant is minus the mean of the logarithms in the weights `lambda_k`.
     """
-    count = reduced.scores.shape[1]
-    chosen = jnp.arange(count) == selected[:, None]
+    chosen = jnp.arange(scores.shape[1]) == jnp.argmax(scores, axis=1)[:, None]
     others = ~chosen.reshape(-1)
     # Column k of the factor is the point of x_it z_i^T; a_k is the difference of two columns.
-    columns = reduced.factor.T.reshape(*reduced.scores.shape, -1)
+    columns = factor.T.reshape(*scores.shape, -1)
     own = jnp.sum(jnp.where(chosen[:, :, None], columns, 0.0), axis=1, keepdims=True)
     differences = (own - columns).reshape(len(others), -1)
     gram = differences @ differences.T
@@ -252,9 +257,9 @@ def _max_margin(
     solution = found.multipliers @ differences
     support = others & (found.multipliers > 0)
 
-    best = jnp.sum(jnp.where(chosen, reduced.scores, 0.0), axis=1, keepdims=True)
-    pulled = support & (best > reduced.scores).reshape(-1)
-    ratio = (falling_slope(LOSS, best) * (best - reduced.scores)).reshape(-1)
+    best = jnp.sum(jnp.where(chosen, scores, 0.0), axis=1, keepdims=True)
+    pulled = support & (best > scores).reshape(-1)
+    ratio = (falling_slope(LOSS, best) * (best - scores)).reshape(-1)
     balance = jnp.log(jnp.where(pulled, ratio / jnp.where(pulled, found.multipliers, 1.0), 1.0))
     balance = balance - (balance @ found.multipliers) / jnp.sum(found.multipliers)
     balance = jnp.where(support, balance, 0.0)
