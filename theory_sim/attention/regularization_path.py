@@ -9,8 +9,8 @@ log(w_k / lambda_k) + constant` for the others. Hence `W_R` is in the span of th
 ends with the same `r` in that span, and keeps what its first steps did outside of it.
 
 All gradients lie in the span of the `x_it z_i^T`, where a minimum is. With `K = F^T F` their Gram matrix, the state is
-`y` with `|y| = ||W||_F` and logits `F^T y`. Newton's method for `log(L - L*)` follows the path up to R. It begins at the
-max margin direction, where the optimal tokens are selected, as the minimum selects them for large R.
+`y` with `|y| = ||W||_F` and logits `F^T y`. Newton's method for `log(L - L*)` follows the path up to R. It begins at
+the max margin direction, where the optimal tokens are selected, as the minimum selects them for large R.
 
 >>> import jax
 >>> from theory_sim.simulation import trajectory
