@@ -72,7 +72,7 @@ CLAIMS = [
             prediction=Equals(-1, tolerance=0.05),
             tolerance_reason="r settles exponentially in R, over some ||W^mm|| divided by how far the margins of the"
             " other\ntokens are from 1: a token within 0.05 still counts at R = 100",
-            remark="the constant is still settling at R = 100, where the error is 0.87 of C/R in the median",
+            remark="the constant is still settling in the first half of the window, from below: the slope tends to -1 from above",
         )
         for spread, data in ((0.0, "equal scores of the other tokens"), (1.0, "data as drawn"))
     ],
@@ -105,7 +105,7 @@ CLAIMS = [
         control_reason="both begin along the first gradient, and part as the norm grows",
         prediction=AtMost(-0.75),
         tolerance_reason="tokens whose margins are within ||W^mm|| / R of 1, from 0.02 on, still add to the part",
-        remark="the slope steepens, from -0.83 to -0.97: no power law yet in the first half of the window",
+        remark="the slope steepens within the window: no power law yet in its first half",
     ),
     Claim(
         ids=("AT-A14", "AT-A-P1"),
