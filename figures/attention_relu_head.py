@@ -31,13 +31,12 @@ def draw(data: xr.Dataset) -> Figure:
 def draw_errors(axis, data):
     panel_label(axis, "a", "accepted problems")
     for name, label in LABELS.items():
-        for place, dim in enumerate(data["dim"].to_numpy()):
+        axis.plot([], [], "o", color=COLOR[name], label=label)
+        for dim in data["dim"].to_numpy():
             cell = data.sel(dim=dim, solution=name)
             values = by_seed(cell, "error")[by_seed(cell, "accepted") == 1]
             if len(values) > 1:
-                interval(
-                    axis, [dim], bootstrap(values[:, None]), color=COLOR[name], label=None if place else label
-                )
+                interval(axis, [dim], bootstrap(values[:, None]), color=COLOR[name])
         if name in PUBLISHED:
             axis.plot([4, 6, 8, 10], PUBLISHED[name], "x", color=COLOR[name], markersize=5)
     log_axes(axis, "y")

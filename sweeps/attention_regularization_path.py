@@ -72,7 +72,7 @@ CLAIMS = [
             prediction=Equals(-1, tolerance=0.05),
             tolerance_reason="r settles exponentially in R, over some ||W^mm|| divided by how far the margins of the"
             " other\ntokens are from 1: a token within 0.05 still counts at R = 100",
-            remark="the constant is still settling in the first half of the window, from below: the slope tends to -1 from above",
+            remark="the constant is still settling, from below, in the first half of the window",
         )
         for spread, data in ((0.0, "equal scores of the other tokens"), (1.0, "data as drawn"))
     ],
