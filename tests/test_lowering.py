@@ -12,6 +12,8 @@ from theory_sim.attention import (
     margin_instances,
     pattern_transformer,
     quadratic_head,
+    regularization_path,
+    relu_head,
     selection_capture,
     selection_outcome,
     task_vector_transformer,
@@ -78,6 +80,8 @@ SIMULATIONS = {
     ),
     "benign_selection": lambda: benign_selection(inputs=4, tokens=4, test_inputs=6),
     "quadratic_head": lambda: quadratic_head(tokens=4),
+    "regularization_path": lambda: regularization_path(inputs=2, tokens=3, dim=4),
+    "relu_head": lambda: relu_head(inputs=2, tokens=3, max_dim=4),
     "selection_capture": lambda: selection_capture(inputs=2, tokens=3, dim=4),
     "selection_outcome": lambda: selection_outcome(
         inputs=2, tokens=3, max_dim=4, parameterization="key_query"

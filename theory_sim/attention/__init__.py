@@ -10,6 +10,7 @@ from theory_sim.attention.benign_rates import (
     selected_chance,
     signal_ratio,
 )
+from theory_sim.attention.least_norm import LeastNorm, least_norm
 from theory_sim.attention.margin import (
     MaxMargin,
     PromptMargin,
@@ -48,6 +49,8 @@ from theory_sim.attention.rates import (
     sufficient_width,
     update_rank,
 )
+from theory_sim.attention.regularization_path import regularization_path
+from theory_sim.attention.relu_head import relu_head
 from theory_sim.attention.selection_capture import selection_capture
 from theory_sim.attention.selection_outcome import selection_outcome
 from theory_sim.attention.selection_rates import (
@@ -59,6 +62,7 @@ from theory_sim.attention.selection_rates import (
     polyak_loss_rate,
     polyak_norm,
     stall_norm,
+    untouched_start,
 )
 from theory_sim.attention.task_vector import task_vector_transformer
 from theory_sim.attention.task_vector_rates import attention_residual, dead_fraction, value_residual
@@ -75,6 +79,7 @@ from theory_sim.decompositions import leading_directions, orthonormal_rows, rank
 __all__ = [
     "UNIMODAL_SEPARATION",
     "Groups",
+    "LeastNorm",
     "MaxMargin",
     "MeanField",
     "PromptMargin",
@@ -109,6 +114,7 @@ __all__ = [
     "largest_rank",
     "leading_directions",
     "least_label_noise",
+    "least_norm",
     "margin_instances",
     "max_margin",
     "max_margin_of_pairs",
@@ -130,6 +136,8 @@ __all__ = [
     "quadratic_head",
     "quantiles",
     "ranks",
+    "regularization_path",
+    "relu_head",
     "removals",
     "removed_counts",
     "selected_chance",
@@ -141,6 +149,7 @@ __all__ = [
     "task_vector_transformer",
     "token_selection",
     "two_groups",
+    "untouched_start",
     "update_rank",
     "value_residual",
     "wrong",

@@ -55,27 +55,37 @@ def falling_slope(loss: str, output: Float[Array, "*shape"]) -> Float[Array, "*s
 def log_gradient(
     problem: Problem, weights: Float[Array, "dim dim"], loss: str
 ) -> tuple[Float[Array, ""], Float[Array, "dim dim"]]:
-    """Return `a` and `G`, of order one, with `grad L(W) = e^a G` (AT-A-U3).
+    """Return `a` and `G`, of order one, with `grad L(W) = e^a G` (AT-A-U3)."""
+    scale, pulls, outputs = log_pulls(token_scores(problem), log_attention(problem, weights))
+    return scale, _assemble(problem, pulls, falling_slope(loss, outputs))
 
-    With `r` the most attended token of a sequence, `c_it = s_it (delta_t - sum_tau s_i,tau delta_tau)` for the scores
-    `delta_t = gamma_it - gamma_ir` above its own, and `c_ir` is minus the sum of the others, as the rows of `diag(s) -
-    s s^T` sum to zero: nothing cancels. This is the sum over pairs of AT-A-U3, in one pass over the tokens. Scores that
-    differ by rounding alone count as equal: where a token that is not optimal is attended to, what pulls others away
-    from it may be far below the rounding of a score.
+
+def log_pulls(
+    scores: Float[Array, "inputs tokens"], logs: Float[Array, "inputs tokens"]
+) -> tuple[Float[Array, ""], Float[Array, "inputs tokens"], Float[Array, "inputs 1"]]:
+    """Return `a`, `c` of order one and `o`: `s_it (gamma_it - o_i) = e^a c_it`, with `o_i = s_i^T gamma_i`.
+
+    From scores `gamma` and the logarithms of the attention `s`. With `r` the most attended token of a sequence, `c_it =
+    s_it (delta_t - sum_tau s_i,tau delta_tau)` for the scores `delta_t = gamma_it - gamma_ir` above its own, and `c_ir`
+    is minus the sum of the others, as the rows of `diag(s) - s s^T` sum to zero: nothing cancels. This is the sum over
+    pairs of AT-A-U3, in one pass over the tokens. Scores that differ by rounding alone count as equal: where a token
+    that is not optimal is attended to, what pulls others away from it may be far below the rounding of a score.
     """
-    scores, logs = token_scores(problem), log_attention(problem, weights)
     others = ~_most_attended(logs)
     own = jnp.sum(jnp.where(others, 0.0, scores), axis=1, keepdims=True)
     rounding = 16 * jnp.finfo(scores.dtype).eps * jnp.max(jnp.abs(scores))
     above = jnp.where(jnp.abs(scores - own) > rounding, scores - own, 0.0)
     shift = jnp.sum(jnp.exp(logs) * above, axis=1, keepdims=True)
-    scale = jnp.max(jnp.where(others, logs, -jnp.inf))
-    pulls = jnp.where(others, jnp.exp(jnp.where(others, logs - scale, 0.0)) * (above - shift), 0.0)
+    # A token that nothing pulls may have any attention: it must not set the scale of the others.
+    pulled = others & (above != shift)
+    scale = jnp.max(jnp.where(pulled, logs, -jnp.inf))
+    scale = jnp.where(jnp.isfinite(scale), scale, 0.0)
+    pulls = jnp.where(pulled, jnp.exp(jnp.where(pulled, logs - scale, 0.0)) * (above - shift), 0.0)
     largest = jnp.max(jnp.abs(pulls))
     largest = jnp.where(largest > 0, largest, 1.0)
     pulls = pulls / largest
     pulls = jnp.where(others, pulls, -jnp.sum(pulls, axis=1, keepdims=True))
-    return scale + jnp.log(largest), _assemble(problem, pulls, falling_slope(loss, own + shift))
+    return scale + jnp.log(largest), pulls, own + shift
 
 
 def plain_gradient(problem: Problem, weights: Float[Array, "dim dim"], loss: str) -> Float[Array, "dim dim"]:
@@ -86,12 +96,18 @@ def plain_gradient(problem: Problem, weights: Float[Array, "dim dim"], loss: str
 
 
 def log_excess_loss(problem: Problem, weights: Float[Array, "dim dim"], loss: str) -> Float[Array, ""]:
-    """Return `log(L(W) - L*)`, where `L* = (1/n) sum_i l(gamma_i,opt)` is approached and never met (AT-A-T3).
+    """Return `log(L(W) - L*)`, where `L* = (1/n) sum_i l(gamma_i,opt)` is approached and never met (AT-A-T3)."""
+    return log_excess(token_scores(problem), log_attention(problem, weights), loss)
+
+
+def log_excess(
+    scores: Float[Array, "inputs tokens"], logs: Float[Array, "inputs tokens"], loss: str
+) -> Float[Array, ""]:
+    """Return `log(L - L*)` from scores and the logarithms of the attention.
 
     A sequence's output falls short of `gamma_opt` by `delta = sum_t s_t (gamma_opt - gamma_t)`, whose logarithm is
     at hand, and `l(u - delta) - l(u)` is `delta` times a factor of order one.
     """
-    scores, logs = token_scores(problem), log_attention(problem, weights)
     best = jnp.max(scores, axis=1)
     gaps = best[:, None] - scores
     parts = jnp.where(gaps > 0, logs + jnp.log(jnp.where(gaps > 0, gaps, 1.0)), -jnp.inf)
