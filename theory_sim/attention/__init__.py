@@ -3,12 +3,10 @@
 from theory_sim.attention.adapters import adapted_transformer
 from theory_sim.attention.margin import (
     MaxMargin,
-    PromptMargin,
     attention_margins,
     generalized_max_margin,
     max_margin,
     max_margin_of_pairs,
-    prompt_max_margin,
 )
 from theory_sim.attention.margin_instances import margin_instances
 from theory_sim.attention.margin_rates import feasibility_inputs, largest_rank, polar_dimension
@@ -19,6 +17,20 @@ from theory_sim.attention.patterns import (
     draw_data,
     draw_sequences,
     equicorrelated,
+)
+from theory_sim.attention.prompt import prompt_attention
+from theory_sim.attention.prompt_margin import (
+    HeadMargin,
+    PromptMargin,
+    head_max_margin,
+    prompt_max_margin,
+)
+from theory_sim.attention.prompt_rates import (
+    elapsed,
+    joint_log_loss,
+    local_share,
+    path_norm_slope,
+    score_lead,
 )
 from theory_sim.attention.pruning import (
     UNIMODAL_SEPARATION,
@@ -64,6 +76,7 @@ from theory_sim.decompositions import leading_directions, orthonormal_rows, rank
 __all__ = [
     "UNIMODAL_SEPARATION",
     "Groups",
+    "HeadMargin",
     "MaxMargin",
     "PromptMargin",
     "Sequences",
@@ -78,20 +91,24 @@ __all__ = [
     "draw_data",
     "draw_sequences",
     "effective_rank",
+    "elapsed",
     "energy_outside",
     "equicorrelated",
     "feasibility_inputs",
     "generalized_max_margin",
     "gradient_excess_loss",
     "gradient_norm_slope",
+    "head_max_margin",
     "heads",
     "hinge",
+    "joint_log_loss",
     "kept",
     "key_angle",
     "large_row_norm",
     "largest_angle",
     "largest_rank",
     "leading_directions",
+    "local_share",
     "margin_instances",
     "max_margin",
     "max_margin_of_pairs",
@@ -102,10 +119,12 @@ __all__ = [
     "normalized_norm",
     "orthonormal_rows",
     "outputs_without",
+    "path_norm_slope",
     "pattern_transformer",
     "polar_dimension",
     "polyak_loss_rate",
     "polyak_norm",
+    "prompt_attention",
     "prompt_max_margin",
     "pruned_outputs",
     "pruning_ranks",
@@ -114,6 +133,7 @@ __all__ = [
     "ranks",
     "removals",
     "removed_counts",
+    "score_lead",
     "selection_capture",
     "selection_outcome",
     "stall_norm",
