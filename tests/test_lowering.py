@@ -10,6 +10,7 @@ from theory_sim.attention import (
     adapted_transformer,
     margin_instances,
     pattern_transformer,
+    prompt_attention,
     quadratic_head,
     selection_capture,
     selection_outcome,
@@ -70,6 +71,10 @@ SIMULATIONS = {
     "token_selection": lambda: token_selection(inputs=2, tokens=3, dim=4, rule="polyak", nuclear=True),
     "token_selection, key and query": lambda: token_selection(
         inputs=2, tokens=3, dim=4, key_dim=2, parameterization="key_query", self_attention=True
+    ),
+    "prompt_attention": lambda: prompt_attention(inputs=2, tokens=3, dim=4, rule="power"),
+    "prompt_attention, jointly": lambda: prompt_attention(
+        inputs=2, tokens=3, dim=4, joint=True, instance="planted"
     ),
     "quadratic_head": lambda: quadratic_head(tokens=4),
     "selection_capture": lambda: selection_capture(inputs=2, tokens=3, dim=4),
