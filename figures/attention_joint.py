@@ -13,17 +13,17 @@ TARGETS = {
     "relaxed_error": ("relaxed", COLORS[2]),
     "paced_error": ("from the ratio of the steps", COLORS[0]),
 }
-FASTEST = 32.0
+FAST, FASTEST = 2.0, 8.0
 
 
 def draw(data: xr.Dataset) -> Figure:
-    data = data.isel(depth=0, noise=0, step_size=0, run_seed=0).sel(step=slice(1, None))
+    data = data.sel(alignment=0.3).isel(step_size=0, run_seed=0).sel(step=slice(1, None))
     started = data.sel(head_scale=0.0)
     fig, axes = figure(columns=2, panels=(2, 2))
-    ratios = [ratio for ratio in data["head_ratio"].to_numpy() if ratio > 0]
+    ratios = [ratio for ratio in data["head_ratio"].to_numpy() if 0 < ratio < FASTEST]
     draw_targets(axes[0, 0], started.sel(decay=0.0, together=0, head_ratio=ratios))
-    draw_errors(axes[0, 1], started.sel(decay=0.0, together=0, head_ratio=FASTEST))
-    draw_loss(axes[1, 0], started.sel(together=0, head_ratio=FASTEST))
+    draw_errors(axes[0, 1], started.sel(decay=0.0, together=0, head_ratio=FAST))
+    draw_loss(axes[1, 0], started.sel(together=0, head_ratio=FAST))
     draw_path(axes[1, 1], started.sel(decay=0.0, head_ratio=1.0))
     return fig
 
@@ -42,7 +42,7 @@ def draw_targets(axis, data):
 
 
 def draw_errors(axis, data):
-    panel_label(axis, "b", rf"directions, $\eta_v = {FASTEST:g}\,\eta_p$")
+    panel_label(axis, "b", rf"directions, $\eta_v = {FAST:g}\,\eta_p$")
     steps = data["step"].to_numpy()
     for name, label, color in (
         ("plain_error", "prompt, equal margins", COLORS[1]),
@@ -61,7 +61,7 @@ def draw_errors(axis, data):
 def draw_loss(axis, data):
     panel_label(axis, "c", "loss")
     steps = data["step"].to_numpy()
-    size = float(data["step_size"]) * FASTEST
+    size = float(data["step_size"]) * FAST
     for number, (decay, label) in enumerate(
         ((0.0, "constant steps"), (2 / 3, r"steps $\propto (t+1)^{-2/3}$"))
     ):

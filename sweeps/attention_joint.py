@@ -17,34 +17,42 @@ from theory_sim import (
 )
 from theory_sim.attention import joint_log_loss, path_norm_slope, prompt_attention
 
-SLOW, EVEN, FAST, FASTEST = 0.25, 1.0, 4.0, 32.0
+SLOW, HALF, EVEN, FAST, FASTEST = 0.1, 0.5, 1.0, 2.0, 8.0
 """Ratios of the head's step to the prompt's; 0 leaves the head as it is."""
 THIRDS = 2 / 3
 """How fast steps shrink in the published schedule."""
+ALIGNED, OPPOSED = 0.3, -0.3
+"""Keys of the inputs far from the boundary: a prompt for the others selects their tokens too, or the wrong ones."""
 
 
 def joint() -> Simulation:
     """Return joint training on planted inputs, half of them farther from the boundary than the others."""
-    return prompt_attention(inputs=6, tokens=2, dim=8, joint=True, instance="planted", rule="normalized")
+    return prompt_attention(inputs=6, tokens=2, dim=12, joint=True, instance="planted", rule="normalized")
 
 
-def wanted(*, head_ratio, head_scale, decay, together, **_):
-    """Select all ratios at constant steps, one at shrinking ones, one along the gradient, and a head that is fixed."""
+def wanted(*, alignment, head_ratio, head_scale, decay, together, **_):
+    """Select most ratios at constant steps, one at shrinking ones, one along the gradient, and a head that is fixed.
+
+    And two ratios where keys are opposed.
+    """
     fixed = (head_ratio == 0) & (head_scale > 0) & (decay == 0) & (together == 0)
-    apart = (head_ratio > 0) & (together == 0) & ((decay == 0) | (head_ratio == FASTEST))
+    slower = (head_ratio > 0) & (head_ratio < FASTEST)
+    apart = slower & (together == 0) & ((decay == 0) | (head_ratio == FAST))
     path = (head_ratio == EVEN) & (together == 1) & (decay == 0)
-    return fixed | ((head_scale == 0) & (apart | path))
+    opposed = ((head_ratio == SLOW) | (head_ratio == FASTEST)) & (together == 0) & (decay == 0)
+    aligned = alignment == ALIGNED
+    return (aligned & fixed) | ((head_scale == 0) & np.where(aligned, apart | path, opposed))
 
 
 SWEEP = Sweep(
     simulation=joint,
-    problem={"depth": [1.0], "noise": [0.5]},
+    problem={"alignment": [OPPOSED, ALIGNED]},
     run={
-        "head_ratio": [0.0, SLOW, EVEN, FAST, FASTEST],
+        "head_ratio": [0.0, SLOW, HALF, EVEN, FAST, FASTEST],
         "head_scale": [0.0, 1.0],
         "decay": [0.0, THIRDS],
         "together": [0, 1],
-        "step_size": [0.03],
+        "step_size": [0.1],
     },
     problem_seeds=16,
     steps=log_spaced(30_000, per_decade=8),
@@ -104,12 +112,25 @@ def path_slope(data: xr.Dataset) -> Estimate:
     return bootstrap(slopes / predicted, window=f"steps {steps[0]} to {steps[-1]}")
 
 
-def cells(head_ratio, *, decay: float = 0.0, together: int = 0, head_scale: float = 0.0) -> dict:
+def cells(
+    head_ratio,
+    *,
+    decay: float = 0.0,
+    together: int = 0,
+    head_scale: float = 0.0,
+    alignment: float = ALIGNED,
+) -> dict:
     """Name the runs of one ratio of steps, or of a list of ratios."""
-    return {"head_ratio": head_ratio, "head_scale": head_scale, "decay": decay, "together": together}
+    return {
+        "alignment": alignment,
+        "head_ratio": head_ratio,
+        "head_scale": head_scale,
+        "decay": decay,
+        "together": together,
+    }
 
 
-RATIOS = [SLOW, EVEN, FAST, FASTEST]
+RATIOS = [SLOW, HALF, EVEN, FAST]
 SOURCE = "arXiv:2306.13596, official code (the relaxed problem)"
 COUNTS = (
     "input i counts in the prompt's gradient like exp(-(m_i eta_v t + a_k . p)), m_i its margin to the head;"
@@ -126,7 +147,7 @@ CLAIMS = [
         control=cells(0.0, head_scale=1.0),
         control_reason="a head that is not trained stays where it is",
         prediction=AtMost(0.01),
-        tolerance_reason="a residual of some units over ||v|| = 3600",
+        tolerance_reason="a residual of some units over ||v|| = 6000",
     ),
     Claim(
         ids=("AT-D4", "AT-D-U1"),
@@ -134,12 +155,11 @@ CLAIMS = [
         source=SOURCE,
         label="paper",
         measure=last("relaxed_error"),
-        at=cells(FASTEST),
+        at=cells(FAST),
         control=cells(SLOW),
         control_reason="a slow head does not tell the inputs apart before the prompt has: the plain problem counts",
-        prediction=AtMost(0.03),
-        tolerance_reason="a residual of some units over ||p|| = 900 is 0.01; an input whose margin exceeds the support"
-        " vectors' by less than 1/(32 ||p_relaxed||) is not yet relaxed, one problem in ten, by some tenths",
+        prediction=AtMost(0.02),
+        tolerance_reason="a residual of some units, or tens where constraints are nearly parallel, over ||p|| = 3000",
     ),
     Claim(
         ids=("AT-D4",),
@@ -153,21 +173,24 @@ CLAIMS = [
         at=cells(RATIOS),
         control=cells([EVEN], together=1),
         control_reason="along the gradient the head is faster than any ratio, and the direction turns like 1/ln t",
-        prediction=AtMost(0.03),
-        tolerance_reason="a residual of some units over ||p|| = 900; a slow head of ||v|| = 225 is 0.02 off itself",
+        prediction=AtMost(0.02),
+        tolerance_reason="as for the relaxed one; a slow head, of ||v|| = 300, is 0.01 off itself",
     ),
     Claim(
         ids=("AT-D4",),
-        statement="relaxed inputs share their attention, such that their margin is m + eta_p/(eta_v ||p||)",
+        statement="relaxed inputs whose keys oppose the others' share their attention, so much that their margin to the"
+        " head is above the support vectors' by the margin of the prompt",
         source="derived",
         label="derived",
-        derivation=f"{COUNTS}\nheld at a_k . q = 0 it must count as the support vectors do: m_i eta_v = m eta_v + N",
+        derivation=f"{COUNTS}\nheld at a_k . q = 0 it must count like the support vectors, which count like"
+        "\nexp(-(m eta_v t + N t)): m_i eta_v = m eta_v + N",
         measure=shortfall,
-        at=cells(FASTEST),
-        control=cells(SLOW),
+        at=cells(FASTEST, alignment=OPPOSED),
+        control=cells(SLOW, alignment=OPPOSED),
         control_reason="a slow head relaxes no input fully: all attention is saturated",
-        prediction=Equals(predicted_shortfall, tolerance=0.02),
-        tolerance_reason="the logits of a shared attention settle like 1/t; the mean margin lost is a few tenths",
+        prediction=Equals(predicted_shortfall, tolerance=0.03),
+        tolerance_reason="a step moves shared logits by 0.1 |a|^2, about 0.02, and their attention to and fro by up to"
+        " some hundredths: half of the inputs share theirs, and lose about one",
     ),
     Claim(
         ids=("AT-D6",),
@@ -176,8 +199,8 @@ CLAIMS = [
         label="derived",
         derivation="||v|| = eta_v t along the max margin head, and the support vectors' attention is saturated",
         measure=loss_share,
-        at=cells(FASTEST),
-        control=cells(FASTEST, decay=THIRDS),
+        at=cells(FAST),
+        control=cells(FAST, decay=THIRDS),
         control_reason="steps that shrink go less far",
         prediction=Equals(1, tolerance=0.01),
         tolerance_reason="the first steps leave an offset of a few units of eta_v in 30 000 steps",
@@ -189,8 +212,8 @@ CLAIMS = [
         label="unconfirmed",
         derivation="||v|| = 3 eta_v t^(1/3), and -log L = m ||v||",
         measure=doubly_logarithmic_slope,
-        at=cells(FASTEST, decay=THIRDS),
-        control=cells(FASTEST),
+        at=cells(FAST, decay=THIRDS),
+        control=cells(FAST),
         control_reason="constant steps have slope 1",
         prediction=Equals(1 / 3, tolerance=0.03),
         tolerance_reason="the sum of the steps is 3 t^(1/3) - 2.45, whose mean slope in the last decade is 0.347; first"
@@ -208,7 +231,7 @@ CLAIMS = [
         control=cells(EVEN),
         control_reason="steps that are normalised apart let both norms grow like t",
         prediction=Equals(1, tolerance=0.15),
-        tolerance_reason="c = 2 ln ||v|| is about 13 at the end: terms of order 1/c in the direction, 1/c^2 in the"
-        " norm, and inputs that are almost support vectors are relaxed late",
+        tolerance_reason="c = 2 ln ||v|| is about 16 at the end: terms of order 1/c in the direction, 1/c^2 in the"
+        " norm; inputs that are almost support vectors would be relaxed late",
     ),
 ]

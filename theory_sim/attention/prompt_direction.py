@@ -10,8 +10,10 @@ vectors and `e_i = m_i - m`, `q` maximises `N` subject to `|q| <= eta_p` and
 
 the latter as an input that attends to another token loses its margin, and is pulled back. Scaled to `N = 1`, that is
 (p-SVM) with the margins `b_i = max(0, 1 - (eta_v / eta_p) ||p|| e_i)`: those of (p-SVM) for a slow head, the relaxed
-ones of AT-D-U1 for a fast one. An input held at `a_k . q = 0` shares its attention, such that its margin is
-`m + eta_p / (eta_v ||p||)`: it counts as much as the support vectors.
+ones of AT-D-U1 for a fast one. An input held at `a_k . q = 0` shares its attention, so much that it counts like the
+support vectors: its margin to the head is above theirs by their margin to the prompt, `N t`. There a step changes the
+exponent by about `eta_p |a_k|^2 s (1 - s) ||v||`, s being the attention: at last more than one, so that the prompt's
+steps go to and fro, the prompt is slower, and for `eta_v` of order one the head follows.
 """
 
 from typing import NamedTuple
@@ -107,8 +109,8 @@ def compare_joint(
     shortfall = jnp.sum(attended * (own - scores), axis=1)
     products = jnp.min(_to_others(problem.keys, selected) @ found.paced, axis=1)
     tied = (found.required == 0) & (products < SLACK)
-    length = jnp.linalg.norm(found.paced)
-    left = 1 / jnp.where(ratio * length > 0, ratio * length, 1.0)
+    lengths = jnp.linalg.norm(found.paced) * jnp.linalg.norm(heads[-1])
+    left = jnp.linalg.norm(prompts[-1]) / jnp.where(lengths > 0, lengths, 1.0)
     errors = {
         f"{name}_error": distance(prompts, getattr(found, name)) for name in ("plain", "relaxed", "paced")
     }

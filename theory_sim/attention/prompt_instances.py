@@ -4,8 +4,11 @@ r"""Problems of attention to a prompt: random ones, and small ones after the pub
 - `choice`: one input of three tokens with keys (-0.1, 1), (1, 0), (0, 0) and scores 1, 0.9 and `third_score`.
 - `pair`: two inputs of two tokens. The keys' differences `k_i1 - k_i2` have length `sqrt 2` and an angle between 45 and
   90 degrees; the scores are 1 and 0 for the first input, `score_scale` and 0 for the second.
-- `planted`: the first token of input i is `Y_i (1 + depth_i) u + noise g / sqrt d` for one direction `u`, where
-  `depth_i` is `depth` for the second half of the inputs and 0 for the first; the others are `0.7 g / sqrt d`.
+- `planted`: the first token of input i is `Y_i (1 + depth_i) u + noise g / sqrt d` for one direction `u`, with noise
+  across it, where `depth_i` is `depth` for the second half of the inputs and 0 for the first; the others are
+  `0.7 g / sqrt d`. The key of the first token is above that of another by `h_i w + 0.3 g / sqrt d` for one direction
+  `w`, with `h_i = alignment` for the second half and 1 for the first. (Tokens that are linearly independent have any
+  keys, for some `W`.)
 
 In `choice` and `pair` the last coordinate of a token is its score, and the prompt sees the other two.
 """
@@ -24,8 +27,8 @@ from theory_sim.attention.prompt_gradient import PromptProblem, prompt_scores
 FIXED_SIZES = {"choice": (1, 3, 3), "pair": (2, 2, 3)}
 """Inputs, tokens and dimension of the small instances."""
 INSTANCES = ("sphere", "planted", *FIXED_SIZES)
-OTHERS = 0.7
-"""The norm, about, of planted tokens that carry no label."""
+OTHERS, KEY_NOISE = 0.7, 0.3
+"""The norms, about, of planted tokens that carry no label, and of what sets their keys apart."""
 
 
 class Setting(NamedTuple):
@@ -33,7 +36,7 @@ class Setting(NamedTuple):
 
     `sphere`: the spread of the scores of tokens that are not optimal (as of `token_selection`), and `mixing`. `choice`:
     the third score. `pair`: the best score of the second input, in units of the first's. `planted`: how much farther
-    than the others half of the inputs are from the boundary, and the noise on their tokens.
+    than the others half of the inputs are from the boundary, the noise on their tokens, and how their keys are aligned.
     """
 
     score_spread: float = 1.0
@@ -42,6 +45,7 @@ class Setting(NamedTuple):
     score_scale: float = 1.0
     depth: float = 1.0
     noise: float = 0.5
+    alignment: float = 0.3
 
 
 LIMITS = {
@@ -51,6 +55,7 @@ LIMITS = {
     "score_scale": (0.0, float("inf")),
     "depth": (0.0, float("inf")),
     "noise": (0.0, float("inf")),
+    "alignment": (-float("inf"), float("inf")),
 }
 
 
@@ -112,12 +117,20 @@ def _scored(keys: Float[Array, "inputs tokens 2"], scores: Float[Array, "inputs 
 
 def _planted(key: PRNGKeyArray, setting: Setting, *, sizes: tuple[int, int, int]) -> PromptProblem:
     inputs, tokens, dim = sizes
-    drawn = jax.lax.optimization_barrier(draws.normal(key, (inputs * (tokens + 1) + 2, dim)))
+    drawn = jax.lax.optimization_barrier(draws.normal(key, (inputs * (2 * tokens + 1) + 3, dim)))
     labels = jnp.where(drawn[:inputs, 0] < 0, -1.0, 1.0)
-    units = drawn[inputs : inputs + 2] / jnp.linalg.norm(drawn[inputs : inputs + 2], axis=1, keepdims=True)
-    noise = drawn[inputs + 2 :].reshape(inputs, tokens, dim) / jnp.sqrt(dim)
-    depth = jnp.where(jnp.arange(inputs) < (inputs + 1) // 2, 0.0, setting.depth)
-    signal = (labels * (1 + depth))[:, None] * units[0]
-    first = jnp.arange(tokens)[:, None] == 0
-    places = jnp.where(first, signal[:, None] + setting.noise * noise, OTHERS * noise)
-    return PromptProblem(places, places, labels, units[1])
+    units = drawn[inputs : inputs + 3]
+    signal, along, head = units / jnp.linalg.norm(units, axis=1, keepdims=True)
+    noise, of_keys = drawn[inputs + 3 :].reshape(2, inputs, tokens, dim) / jnp.sqrt(dim)
+    deep = (jnp.arange(inputs) >= (inputs + 1) // 2)[:, None]
+    across = noise[:, 0] - (noise[:, 0] @ signal)[:, None] * signal
+    first = labels[:, None] * jnp.where(deep, 1 + setting.depth, 1.0) * signal + setting.noise * across
+    above = jnp.where(deep, setting.alignment, 1.0) * along
+    # A shift of all keys of an input changes nothing: those of the first tokens are zero.
+    keys = -above[:, None] + KEY_NOISE * of_keys
+    return PromptProblem(
+        jnp.concatenate([first[:, None], OTHERS * noise[:, 1:]], axis=1),
+        jnp.concatenate([jnp.zeros_like(keys[:, :1]), keys[:, 1:]], axis=1),
+        labels,
+        head,
+    )
