@@ -13,14 +13,14 @@ TARGETS = {
     "relaxed_error": ("relaxed", COLORS[2]),
     "paced_error": ("from the ratio of the steps", COLORS[0]),
 }
-FAST, FASTEST = 2.0, 8.0
+FAST = 2.0
 
 
 def draw(data: xr.Dataset) -> Figure:
     data = data.sel(alignment=0.3).isel(step_size=0, run_seed=0).sel(step=slice(1, None))
     started = data.sel(head_scale=0.0)
     fig, axes = figure(columns=2, panels=(2, 2))
-    ratios = [ratio for ratio in data["head_ratio"].to_numpy() if 0 < ratio < FASTEST]
+    ratios = [ratio for ratio in data["head_ratio"].to_numpy() if ratio > 0]
     draw_targets(axes[0, 0], started.sel(decay=0.0, together=0, head_ratio=ratios))
     draw_errors(axes[0, 1], started.sel(decay=0.0, together=0, head_ratio=FAST))
     draw_loss(axes[1, 0], started.sel(together=0, head_ratio=FAST))
@@ -37,8 +37,12 @@ def draw_targets(axis, data):
         interval(axis, ratios, found, color=color, label=label, linestyle="-")
     theory_line(axis, ratios[[0, -1]], [0, 0])
     log_axes(axis, "x")
-    axis.set(xlabel=r"ratio of the steps $\eta_v/\eta_p$", ylabel="distance from the direction of")
-    axis.legend(loc="upper right")
+    axis.set(
+        xlabel=r"ratio of the steps $\eta_v/\eta_p$",
+        ylabel="distance from the direction of",
+        ylim=(-0.04, 1.05),
+    )
+    axis.legend(loc="upper left")
 
 
 def draw_errors(axis, data):
@@ -90,4 +94,4 @@ def draw_path(axis, data):
             theory_line(axis, along, end[1] + np.log(along / end[0]), label="slope 1")
     log_axes(axis, "x")
     axis.set(xlabel=r"$\|v\|$", ylabel=r"$\|p\|\,/\,2\|p_{relaxed}\|$", xlim=(1, None), ylim=(0, 12))
-    axis.legend(loc="upper left")
+    axis.legend(loc="upper right")

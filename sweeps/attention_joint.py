@@ -36,8 +36,7 @@ def wanted(*, alignment, head_ratio, head_scale, decay, together, **_):
     And two ratios where keys are opposed.
     """
     fixed = (head_ratio == 0) & (head_scale > 0) & (decay == 0) & (together == 0)
-    slower = (head_ratio > 0) & (head_ratio < FASTEST)
-    apart = slower & (together == 0) & ((decay == 0) | (head_ratio == FAST))
+    apart = (head_ratio > 0) & (together == 0) & ((decay == 0) | (head_ratio == FAST))
     path = (head_ratio == EVEN) & (together == 1) & (decay == 0)
     opposed = ((head_ratio == SLOW) | (head_ratio == FASTEST)) & (together == 0) & (decay == 0)
     aligned = alignment == ALIGNED
@@ -55,7 +54,7 @@ SWEEP = Sweep(
         "step_size": [0.1],
     },
     problem_seeds=16,
-    steps=log_spaced(30_000, per_decade=8),
+    steps=log_spaced(15_000, per_decade=8),
     presets={
         "smoke": {"problem_seeds": 2, "steps": log_spaced(300, per_decade=8)},
         "quick": {},
@@ -76,13 +75,20 @@ def last(name: str):
 
 
 def shortfall(data: xr.Dataset) -> Estimate:
-    """Measure the margin that inputs lose to attention to their other token, on average over them."""
-    return bootstrap(by_seed(data, "shortfall"), window=f"step {int(data['step'][-1])}")
+    """Measure the margin lost to attention to other tokens, in units of the most that inputs could lose at a tie."""
+    lost = np.stack([by_seed(data, name) for name in ("shortfall", "most_shortfall")], axis=1)
+    return bootstrap(lost, ratio_of_means, window=f"step {int(data['step'][-1])}")
 
 
 def predicted_shortfall(data: xr.Dataset) -> float:
-    """Return the predicted margin lost, on average over problems."""
-    return float(by_seed(data, "predicted_shortfall").mean())
+    """Return the prediction for the same."""
+    return float(by_seed(data, "predicted_shortfall").sum() / by_seed(data, "most_shortfall").sum())
+
+
+def ratio_of_means(pairs: np.ndarray, axis: int) -> np.ndarray:
+    """Return the mean of the first numbers over that of the second."""
+    means = pairs.mean(axis=axis)
+    return means[..., 0] / means[..., 1]
 
 
 def loss_share(data: xr.Dataset) -> Estimate:
@@ -130,7 +136,7 @@ def cells(
     }
 
 
-RATIOS = [SLOW, HALF, EVEN, FAST]
+RATIOS = [SLOW, HALF, EVEN, FAST, FASTEST]
 SOURCE = "arXiv:2306.13596, official code (the relaxed problem)"
 COUNTS = (
     "input i counts in the prompt's gradient like exp(-(m_i eta_v t + a_k . p)), m_i its margin to the head;"
@@ -147,7 +153,7 @@ CLAIMS = [
         control=cells(0.0, head_scale=1.0),
         control_reason="a head that is not trained stays where it is",
         prediction=AtMost(0.01),
-        tolerance_reason="a residual of some units over ||v|| = 6000",
+        tolerance_reason="a residual of some units over ||v|| = 3000",
     ),
     Claim(
         ids=("AT-D4", "AT-D-U1"),
@@ -155,11 +161,11 @@ CLAIMS = [
         source=SOURCE,
         label="paper",
         measure=last("relaxed_error"),
-        at=cells(FAST),
+        at=cells(FASTEST),
         control=cells(SLOW),
         control_reason="a slow head does not tell the inputs apart before the prompt has: the plain problem counts",
         prediction=AtMost(0.02),
-        tolerance_reason="a residual of some units, or tens where constraints are nearly parallel, over ||p|| = 3000",
+        tolerance_reason="a residual of some units, or tens where constraints are nearly parallel, over ||p|| = 1500",
     ),
     Claim(
         ids=("AT-D4",),
@@ -174,7 +180,7 @@ CLAIMS = [
         control=cells([EVEN], together=1),
         control_reason="along the gradient the head is faster than any ratio, and the direction turns like 1/ln t",
         prediction=AtMost(0.02),
-        tolerance_reason="as for the relaxed one; a slow head, of ||v|| = 300, is 0.01 off itself",
+        tolerance_reason="as for the relaxed one; a slow head, of ||v|| = 150, is 0.01 off itself",
     ),
     Claim(
         ids=("AT-D4",),
@@ -188,9 +194,9 @@ CLAIMS = [
         at=cells(FASTEST, alignment=OPPOSED),
         control=cells(SLOW, alignment=OPPOSED),
         control_reason="a slow head relaxes no input fully: all attention is saturated",
-        prediction=Equals(predicted_shortfall, tolerance=0.03),
+        prediction=Equals(predicted_shortfall, tolerance=0.08),
         tolerance_reason="a step moves shared logits by 0.1 |a|^2, about 0.02, and their attention to and fro by up to"
-        " some hundredths: half of the inputs share theirs, and lose about one",
+        " some hundredths, of shares of about a half",
     ),
     Claim(
         ids=("AT-D6",),
@@ -203,7 +209,7 @@ CLAIMS = [
         control=cells(FAST, decay=THIRDS),
         control_reason="steps that shrink go less far",
         prediction=Equals(1, tolerance=0.01),
-        tolerance_reason="the first steps leave an offset of a few units of eta_v in 30 000 steps",
+        tolerance_reason="the first steps leave an offset of a few units of eta_v in 15 000 steps",
     ),
     Claim(
         ids=("AT-D6", "AT-D-T3"),
@@ -216,7 +222,7 @@ CLAIMS = [
         control=cells(FAST),
         control_reason="constant steps have slope 1",
         prediction=Equals(1 / 3, tolerance=0.03),
-        tolerance_reason="the sum of the steps is 3 t^(1/3) - 2.45, whose mean slope in the last decade is 0.347; first"
+        tolerance_reason="the sum of the steps is 3 t^(1/3) - 2.45, whose mean slope in the last decade is 0.351; first"
         " steps that are not parallel take another one or two off",
     ),
     Claim(
@@ -231,7 +237,7 @@ CLAIMS = [
         control=cells(EVEN),
         control_reason="steps that are normalised apart let both norms grow like t",
         prediction=Equals(1, tolerance=0.15),
-        tolerance_reason="c = 2 ln ||v|| is about 16 at the end: terms of order 1/c in the direction, 1/c^2 in the"
+        tolerance_reason="c = 2 ln ||v|| is about 15 at the end: terms of order 1/c in the direction, 1/c^2 in the"
         " norm; inputs that are almost support vectors would be relaxed late",
     ),
 ]

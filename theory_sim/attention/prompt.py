@@ -227,5 +227,6 @@ JOINT_VARIABLES = {
     "support_share": Variable("share of the inputs that are support vectors of the head"),
     "shortfall": Variable("margin lost to attention to other tokens"),
     "predicted_shortfall": Variable("predicted loss of margin"),
+    "most_shortfall": Variable("loss of margin down to that of the support vectors"),
     "feasible": Variable("whether the best tokens can be separated and classified"),
 }

@@ -98,7 +98,8 @@ def compare_joint(
     `relaxed_error` and `paced_error`, the distances from `JointSolutions`' directions. Once: `head_margin`; the norms
     `plain_norm`, `relaxed_norm` and `paced_norm`; `support_share`, that of the inputs that are support vectors of the
     head; `shortfall`, by how much attention to other tokens lowers the margins of the inputs to the max margin head, on
-    average, and `predicted_shortfall`; `feasible`.
+    average, `predicted_shortfall`, and `most_shortfall`, that down to the support vectors' margin of all inputs that
+    the relaxed prompt leaves tied; `feasible`.
     """
     scores = prompt_scores(problem, heads[-1])
     selected = jnp.argmax(scores, axis=1)
@@ -107,8 +108,9 @@ def compare_joint(
     attended = jnp.exp(prompt_log_attention(problem, prompts[-1]))
     own = jnp.take_along_axis(scores, selected[:, None], axis=1)
     shortfall = jnp.sum(attended * (own - scores), axis=1)
-    products = jnp.min(_to_others(problem.keys, selected) @ found.paced, axis=1)
-    tied = (found.required == 0) & (products < SLACK)
+    least = [jnp.min(_to_others(problem.keys, selected) @ p, axis=1) for p in (found.paced, found.relaxed)]
+    tied = (found.required == 0) & (least[0] < SLACK)
+    left_tied = (found.excess > 0) & (least[1] < SLACK)
     lengths = jnp.linalg.norm(found.paced) * jnp.linalg.norm(heads[-1])
     left = jnp.linalg.norm(prompts[-1]) / jnp.where(lengths > 0, lengths, 1.0)
     errors = {
@@ -123,6 +125,7 @@ def compare_joint(
         "support_share": jnp.mean((found.excess == 0).astype(heads.dtype)),
         "shortfall": jnp.mean(shortfall),
         "predicted_shortfall": jnp.mean(jnp.where(tied, jnp.maximum(found.excess - left, 0.0), 0.0)),
+        "most_shortfall": jnp.mean(jnp.where(left_tied, found.excess, 0.0)),
         "feasible": found.feasible.astype(heads.dtype),
     }
 

@@ -21,8 +21,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from theory_sim import draws
 from theory_sim.attention.prompt_gradient import PromptProblem, prompt_scores
+from theory_sim.draws import normal
 
 FIXED_SIZES = {"choice": (1, 3, 3), "pair": (2, 2, 3)}
 """Inputs, tokens and dimension of the small instances."""
@@ -78,7 +78,7 @@ def sampler(
 
 def _sphere(key: PRNGKeyArray, setting: Setting, *, sizes: tuple[int, int, int]) -> PromptProblem:
     inputs, tokens, dim = sizes
-    drawn = jax.lax.optimization_barrier(draws.normal(key, (inputs * (tokens + 1) + 1 + dim, dim)))
+    drawn = jax.lax.optimization_barrier(normal(key, (inputs * (tokens + 1) + 1 + dim, dim)))
     labels = jnp.where(drawn[:inputs, 0] < 0, -1.0, 1.0)
     vectors = drawn[inputs : inputs * (tokens + 1) + 1]
     vectors = vectors / jnp.linalg.norm(vectors, axis=1, keepdims=True)
@@ -117,7 +117,7 @@ def _scored(keys: Float[Array, "inputs tokens 2"], scores: Float[Array, "inputs 
 
 def _planted(key: PRNGKeyArray, setting: Setting, *, sizes: tuple[int, int, int]) -> PromptProblem:
     inputs, tokens, dim = sizes
-    drawn = jax.lax.optimization_barrier(draws.normal(key, (inputs * (2 * tokens + 1) + 3, dim)))
+    drawn = jax.lax.optimization_barrier(normal(key, (inputs * (2 * tokens + 1) + 3, dim)))
     labels = jnp.where(drawn[:inputs, 0] < 0, -1.0, 1.0)
     units = drawn[inputs : inputs + 3]
     signal, along, head = units / jnp.linalg.norm(units, axis=1, keepdims=True)
