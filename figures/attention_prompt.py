@@ -71,5 +71,5 @@ def draw_lead(axis, data):
         theory_line(axis, fine, score_lead(fine, sharpness), label=None if number else "derived")
     axis.set_yscale("symlog", linthresh=1)
     log_axes(axis, "x")
-    axis.set(xlabel="scale $C$ of the second input's scores", ylabel=r"lead $a_2\cdot p - a_1\cdot p$")
+    axis.set(xlabel="scale $C$ of scores", ylabel=r"lead $a_2\cdot p - a_1\cdot p$")
     axis.legend(loc="lower left")
