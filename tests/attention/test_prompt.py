@@ -111,8 +111,10 @@ def test_nothing_underflows_however_long_prompt_and_head_are(seed, loss, scale):
     of_head = -np.einsum("n,nt,ntd->d", labels, weight, tokens) / 3
     for gradient, expected in zip(found, (of_prompt, of_head), strict=True):
         largest = np.abs(expected).max()
-        assert 1e-4 < largest < 100
-        assert np.abs(gradient.direction - expected).max() < 1e-11 * scale * largest
+        assert 0.01 < largest < 100
+        assert (
+            np.abs(np.asarray(gradient.direction, np.longdouble) - expected).max() < 1e-11 * scale * largest
+        )
 
 
 @pytest.mark.parametrize(("rule", "joint"), [("gradient", False), ("normalized", True), ("power", True)])
