@@ -258,7 +258,7 @@ def test_joint_solutions_are_plain_relaxed_or_in_between():
     )
     assert lengths[1] < length < lengths[0]
     assert found["relaxed_error"][2] == found["paced_error"][2]
-    assert found["plain_error"][0] == pytest.approx(found["paced_error"][0], abs=1e-6)
+    assert found["plain_error"][0] == pytest.approx(found["paced_error"][0], abs=1e-5)
 
 
 def test_small_instances_are_the_published_ones():
