@@ -11,6 +11,7 @@ from theory_sim.attention import (
     benign_selection,
     margin_instances,
     pattern_transformer,
+    prompt_attention,
     quadratic_head,
     regularization_path,
     relu_head,
@@ -79,6 +80,10 @@ SIMULATIONS = {
         inputs=2, tokens=3, dim=4, key_dim=2, parameterization="key_query", self_attention=True
     ),
     "benign_selection": lambda: benign_selection(inputs=4, tokens=4, test_inputs=6),
+    "prompt_attention": lambda: prompt_attention(inputs=2, tokens=3, dim=4, rule="power"),
+    "prompt_attention, jointly": lambda: prompt_attention(
+        inputs=2, tokens=3, dim=4, joint=True, instance="planted"
+    ),
     "quadratic_head": lambda: quadratic_head(tokens=4),
     "regularization_path": lambda: regularization_path(inputs=2, tokens=3, dim=4),
     "relu_head": lambda: relu_head(inputs=2, tokens=3, max_dim=4),

@@ -13,12 +13,10 @@ from theory_sim.attention.benign_rates import (
 from theory_sim.attention.least_norm import LeastNorm, least_norm
 from theory_sim.attention.margin import (
     MaxMargin,
-    PromptMargin,
     attention_margins,
     generalized_max_margin,
     max_margin,
     max_margin_of_pairs,
-    prompt_max_margin,
 )
 from theory_sim.attention.margin_instances import margin_instances
 from theory_sim.attention.margin_rates import feasibility_inputs, largest_rank, polar_dimension
@@ -29,6 +27,20 @@ from theory_sim.attention.patterns import (
     draw_data,
     draw_sequences,
     equicorrelated,
+)
+from theory_sim.attention.prompt import prompt_attention
+from theory_sim.attention.prompt_margin import (
+    HeadMargin,
+    PromptMargin,
+    head_max_margin,
+    prompt_max_margin,
+)
+from theory_sim.attention.prompt_rates import (
+    elapsed,
+    joint_log_loss,
+    local_share,
+    path_norm_slope,
+    score_lead,
 )
 from theory_sim.attention.pruning import (
     UNIMODAL_SEPARATION,
@@ -79,6 +91,7 @@ from theory_sim.decompositions import leading_directions, orthonormal_rows, rank
 __all__ = [
     "UNIMODAL_SEPARATION",
     "Groups",
+    "HeadMargin",
     "LeastNorm",
     "MaxMargin",
     "MeanField",
@@ -98,6 +111,7 @@ __all__ = [
     "draw_data",
     "draw_sequences",
     "effective_rank",
+    "elapsed",
     "energy_outside",
     "equicorrelated",
     "feasibility_inputs",
@@ -105,8 +119,10 @@ __all__ = [
     "generalized_max_margin",
     "gradient_excess_loss",
     "gradient_norm_slope",
+    "head_max_margin",
     "heads",
     "hinge",
+    "joint_log_loss",
     "kept",
     "key_angle",
     "large_row_norm",
@@ -115,6 +131,7 @@ __all__ = [
     "leading_directions",
     "least_label_noise",
     "least_norm",
+    "local_share",
     "margin_instances",
     "max_margin",
     "max_margin_of_pairs",
@@ -126,10 +143,12 @@ __all__ = [
     "normalized_norm",
     "orthonormal_rows",
     "outputs_without",
+    "path_norm_slope",
     "pattern_transformer",
     "polar_dimension",
     "polyak_loss_rate",
     "polyak_norm",
+    "prompt_attention",
     "prompt_max_margin",
     "pruned_outputs",
     "pruning_ranks",
@@ -140,6 +159,7 @@ __all__ = [
     "relu_head",
     "removals",
     "removed_counts",
+    "score_lead",
     "selected_chance",
     "selection_capture",
     "selection_outcome",

@@ -51,36 +51,62 @@ class Separation(NamedTuple):
     distance: Float[Array, ""]
 
 
-def separate(points: Float[Array, "points dim"], tolerance: Float[Array, ""] | float = 0.0) -> Separation:
+def separate(
+    points: Float[Array, "points dim"],
+    tolerance: Float[Array, ""] | float = 0.0,
+    *,
+    required: Float[Array, " points"] | None = None,
+    inside: Float[Array, " dim"] | None = None,
+) -> Separation:
     """Return the separation of the points from the origin in the Euclidean norm, its own dual.
 
     A quadratic program: `V` is the point of the convex hull that is closest to the origin, over its norm. It stops at
     a relative gap of `tolerance`, or of a thousand times the machine precision if that is larger.
+
+    With `required`, numbers `b_k` from 0 to 1 of which one is 1, the margin is the largest `m` with `<A_k, V> >= b_k m`
+    for all k, and `sum_k b_k lambda_k = 1`: the points with `b_k = 0` have but to be on the right side, and the hull
+    grows by their cone. The method then starts at `inside`, which must be a `V` with `<A_k, V> > 0` for all k unless
+    all `b_k` are positive: what `separate` finds without `required`, where there is one.
     """
     scale = largest(jnp.linalg.norm(points, axis=1))
     points = points / scale
     count = len(points)
     gram = points @ points.T
+    asked = jnp.ones((), points.dtype) if required is None else required
     start = jnp.full(count, 1 / count, points.dtype)
     middle = jnp.mean(points, axis=0)
+
+    def total(multipliers: Float[Array, " points"]) -> Array:
+        return jnp.sum(multipliers if required is None else asked * multipliers)
+
+    def lowest(products: Float[Array, " points"]) -> Array:
+        """Return the largest `m` with `products >= asked m`, and 0 where a product of none asked is negative."""
+        if required is None:
+            return jnp.min(products)
+        ratios = jnp.where(asked > 0, products / jnp.where(asked > 0, asked, 1.0), jnp.inf)
+        within = jnp.min(products) >= -10 * jnp.finfo(points.dtype).eps * jnp.max(jnp.abs(products))
+        return jnp.where(within, jnp.min(ratios), 0.0)
 
     def bounds(now: _Point) -> tuple[Array, Array]:
         # The direction is carried on its own: rebuilt from the multipliers, their rounding would limit the margin.
         norms = jnp.linalg.norm(now.direction), jnp.linalg.norm(now.multipliers @ points)
-        margin = jnp.min(points @ now.direction) / above_zero(norms[0])
-        return jnp.maximum(margin, 0.0), norms[1] / jnp.sum(now.multipliers)
+        margin = lowest(points @ now.direction) / above_zero(norms[0])
+        return jnp.maximum(margin, 0.0), norms[1] / total(now.multipliers)
 
     def advance(now: _Point) -> _Point:
-        slack, mean = centred(points @ now.direction - now.offset, now.multipliers)
+        slack, mean = centred(points @ now.direction - asked * now.offset, now.multipliers)
         factor = cholesky(gram + jnp.diag(slack / now.multipliers))
-        ones = solve_cholesky(factor, jnp.ones((count, 1), points.dtype))[:, 0]
+        right = jnp.ones((count, 1), points.dtype) if required is None else asked[:, None]
+        ones = solve_cholesky(factor, right)[:, 0]
+        # From the hull's mean, the direction is the combination of the points all along.
+        apart = jnp.zeros_like(middle) if required is None else now.direction - now.multipliers @ points
 
         def newton(target: Float[Array, " points"]) -> tuple[_Point, Float[Array, " points"]]:
-            free = solve_cholesky(factor, (target / now.multipliers)[:, None])[:, 0]
-            offset = -jnp.sum(free) / jnp.sum(ones)
+            free = solve_cholesky(factor, (target / now.multipliers + points @ apart)[:, None])[:, 0]
+            offset = -total(free) / total(ones)
             multipliers = free + offset * ones
-            direction = multipliers @ points
-            return _Point(multipliers, direction, offset), points @ direction - offset
+            direction = multipliers @ points - apart
+            return _Point(multipliers, direction, offset), points @ direction - asked * offset
 
         def length(move: _Point, slack_move: Array) -> Array:
             return jnp.minimum(longest(now.multipliers, move.multipliers), longest(slack, slack_move))
@@ -94,11 +120,17 @@ def separate(points: Float[Array, "points dim"], tolerance: Float[Array, ""] | f
         return jax.tree.map(lambda value, change: value + step * change, now, move)
 
     begin = _Point(start, middle, jnp.min(points @ middle) - 1)
+    if inside is not None:
+        # About as long as the solution, with an offset that leaves every point a positive slack.
+        unit = inside / above_zero(jnp.linalg.norm(inside))
+        least = jnp.min(points @ unit)
+        offset = jnp.where(least > 0, least**2 / 2, least - 1)
+        begin = _Point(start * count / jnp.sum(asked), unit * jnp.where(least > 0, least, 1.0), offset)
     stop = jnp.maximum(tolerance, 1e3 * jnp.finfo(points.dtype).eps)
     best = narrow(advance, bounds, begin, tolerance=stop)
     margin, distance = bounds(best)
     direction = best.direction / above_zero(jnp.linalg.norm(best.direction))
-    multipliers = best.multipliers / jnp.sum(best.multipliers)
+    multipliers = best.multipliers / total(best.multipliers)
     return Separation(direction, multipliers, margin * scale, distance * scale)
 
 

@@ -24,7 +24,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from theory_sim.attention.batching import in_pieces
-from theory_sim.attention.instances import check_queries, check_tokens, floats, places_of, selection
+from theory_sim.attention.instances import check_queries, floats, places_of, selection
 from theory_sim.attention.interior_point import Separation, separate
 from theory_sim.attention.nuclear import separate_rank_one
 from theory_sim.decompositions import covering_rows, leading_directions, span_basis
@@ -64,15 +64,6 @@ class MaxMargin(NamedTuple):
     gap: Float[Array, ""]
     rank: Int[Array, ""]
     rank_bound: Int[Array, ""]
-    feasible: Bool[Array, ""]
-
-
-class PromptMargin(NamedTuple):
-    """The shortest prompt that meets the constraints, with the proof of `MaxMargin`: `D = sum dual (k_opt - k_t)`."""
-
-    prompt: Float[Array, " dim"]
-    dual: Float[Array, "samples tokens"]
-    gap: Float[Array, ""]
     feasible: Bool[Array, ""]
 
 
@@ -141,19 +132,6 @@ def generalized_max_margin(
     return _generalized_max_margin(tokens, queries, selection(selected, tokens))
 
 
-def prompt_max_margin(
-    keys: Float[Array, "samples tokens dim"], selected: Int[Array, " samples"]
-) -> PromptMargin:
-    """Solve (p-SVM): `min ||p||` subject to `(k_i,opt - k_it)^T p >= 1` for `t != opt_i` (arXiv:2306.13596; AT-D-U1).
-
-    Raises ValueError on wrong shapes or one token a sequence, and, where values are known, on keys that are not finite
-    or a selected token that does not exist.
-    """
-    (keys,) = floats(keys=keys)
-    check_tokens("keys", keys)
-    return _prompt_max_margin(keys, places_of(selected, keys))
-
-
 def attention_margins(
     weights: Float[Array, "dim dim"],
     tokens: Float[Array, "samples tokens dim"],
@@ -161,17 +139,17 @@ def attention_margins(
     selected: Int[Array, " samples"],
 ) -> Float[Array, "samples tokens"]:
     """Return `(x_i,opt - x_it)^T W z_i`; 1 at the support tokens of max margin weights (AT-A-T9)."""
-    return jnp.einsum("ntd,de,ne->nt", _differences(tokens, selected), weights, queries)
+    return jnp.einsum("ntd,de,ne->nt", differences_from(tokens, selected), weights, queries)
 
 
 @partial(jax.jit, static_argnames="norm")
 def _max_margin(tokens: Array, queries: Array, selected: Array, *, norm: str) -> MaxMargin:
     _, count, dim = tokens.shape
-    others = _others(selected, count)
-    left = _at(_differences(tokens, selected), others).reshape(-1, dim)
+    others = places_beside(selected, count)
+    left = at_places(differences_from(tokens, selected), others).reshape(-1, dim)
     right = jnp.repeat(queries, count - 1, axis=0)
     found = _of_pairs(left, right, queries, 0.0, norm)
-    return found._replace(dual=_spread(found.dual, others, count))
+    return found._replace(dual=over_all_tokens(found.dual, others, count))
 
 
 @partial(jax.jit, static_argnames="norm")
@@ -193,7 +171,7 @@ def _of_pairs(left: Array, right: Array, queries: Array, tolerance: Array | floa
         direction = rows.T @ found.direction @ columns
     margin = jnp.min(jnp.sum((left @ direction) * right, axis=1))
     scale = jnp.max(jnp.linalg.norm(left, axis=1) * jnp.linalg.norm(right, axis=1))
-    weights, multipliers, gap, feasible = _certified(found, direction, margin, scale)
+    weights, multipliers, gap, feasible = certified(found, direction, margin, scale)
     if norm == "frobenius":
         return _with_ranks(weights, multipliers, gap, feasible, jnp.asarray(min(samples, dim)))
     values, _ = leading_directions((left * multipliers[:, None]).T @ right)
@@ -204,7 +182,7 @@ def _of_pairs(left: Array, right: Array, queries: Array, tolerance: Array | floa
 @jax.jit
 def _generalized_max_margin(tokens: Array, queries: Array, selected: Array) -> MaxMargin:
     samples, count, dim = tokens.shape
-    differences = _differences(tokens, jnp.argmax(selected, axis=1))
+    differences = differences_from(tokens, jnp.argmax(selected, axis=1))
     rows = _products(differences.reshape(-1, dim), jnp.repeat(queries, count, axis=0))
     norms = jnp.linalg.norm(rows, axis=1)
     left_out = ~selected.reshape(-1)
@@ -221,25 +199,14 @@ def _generalized_max_margin(tokens: Array, queries: Array, selected: Array) -> M
     found = found._replace(multipliers=jnp.where(left_out, found.multipliers, 0.0).at[first].add(copies))
     margin = jnp.min(jnp.where(left_out, rows @ found.direction, jnp.inf))
     scale = jnp.max(jnp.where(left_out, norms, 0.0))
-    weights, dual, gap, feasible = _certified(found, found.direction, margin, scale)
+    weights, dual, gap, feasible = certified(found, found.direction, margin, scale)
     free = ~jnp.any(left_out)
     weights, dual, gap = (jnp.where(free, 0.0, value) for value in (weights, dual, gap))
     bound = jnp.asarray(min(samples, dim))
     return _with_ranks(weights.reshape(dim, dim), dual.reshape(samples, count), gap, feasible | free, bound)
 
 
-@jax.jit
-def _prompt_max_margin(keys: Array, selected: Array) -> PromptMargin:
-    _, count, dim = keys.shape
-    others = _others(selected, count)
-    points = _at(_differences(keys, selected), others).reshape(-1, dim)
-    found = _separate(points)
-    margin, scale = jnp.min(points @ found.direction), jnp.max(jnp.linalg.norm(points, axis=1))
-    prompt, multipliers, gap, feasible = _certified(found, found.direction, margin, scale)
-    return PromptMargin(prompt, _spread(multipliers, others, count), gap, feasible)
-
-
-def _certified(
+def certified(
     found: Separation, direction: Array, margin: Array, scale: Array
 ) -> tuple[Array, Array, Array, Array]:
     """Return weights, multipliers, gap and feasibility as `MaxMargin` has them; the margin is that of the data."""
@@ -257,21 +224,22 @@ def _with_ranks(weights: Array, dual: Array, gap: Array, feasible: Array, bound:
     return MaxMargin(weights, dual, gap, rank, jnp.where(feasible, bound, 0), feasible)
 
 
-def _differences(tokens: Array, selected: Array) -> Array:
+def differences_from(tokens: Array, selected: Array) -> Array:
     """Return `x_i,opt - x_it`."""
     return jnp.take_along_axis(tokens, selected[:, None, None], axis=1) - tokens
 
 
-def _others(selected: Array, count: int) -> Array:
+def places_beside(selected: Array, count: int) -> Array:
     """Return the places of the tokens that are not selected: the selected one would ask for 0 >= 1."""
     return (selected[:, None] + 1 + jnp.arange(count - 1)) % count
 
 
-def _at(values: Array, places: Array) -> Array:
+def at_places(values: Array, places: Array) -> Array:
+    """Return the vectors of each sequence at some places."""
     return jnp.take_along_axis(values, places[:, :, None], axis=1)
 
 
-def _spread(multipliers: Array, others: Array, count: int) -> Array:
+def over_all_tokens(multipliers: Array, others: Array, count: int) -> Array:
     """Return the multipliers as an array over all tokens, zero at the selected ones."""
     samples = len(others)
     spread = jnp.zeros((samples, count), multipliers.dtype)

@@ -187,7 +187,8 @@ def derivatives(
     With `c_t = s_t (gamma_t - o)`, `o = s^T gamma`: `dl(o) = l' c` and `d^2 l(o) = l'' c c^T + l' (diag(c) - c s^T - s
     c^T)` for each sequence. Both are found over `L - L*`, which may be below the smallest float.
     """
-    scale, pulls, outputs = log_pulls(scores, logs)
+    scales, pulls, outputs = log_pulls(scores, logs)
+    scale = scales[0, 0]
     unit = jnp.exp(scale - log_excess(scores, logs, LOSS)) / len(scores)
     falling, attended = falling_slope(LOSS, outputs), jnp.exp(logs)
     slope = -unit * (falling * pulls).reshape(-1)

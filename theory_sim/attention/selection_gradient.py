@@ -55,22 +55,26 @@ def falling_slope(loss: str, output: Float[Array, "*shape"]) -> Float[Array, "*s
 def log_gradient(
     problem: Problem, weights: Float[Array, "dim dim"], loss: str
 ) -> tuple[Float[Array, ""], Float[Array, "dim dim"]]:
-    """Return `a` and `G`, of order one, with `grad L(W) = e^a G` (AT-A-U3)."""
+    """Return `a` and `G`, of order one, with `grad L(W) = e^a G` (AT-A-U3).
+
+    The pulls `c_it` are those of `log_pulls`, in the unit `e^a` for all sequences together.
+    """
     scale, pulls, outputs = log_pulls(token_scores(problem), log_attention(problem, weights))
-    return scale, _assemble(problem, pulls, falling_slope(loss, outputs))
+    return scale[0, 0], _assemble(problem, pulls, falling_slope(loss, outputs))
 
 
 def log_pulls(
-    scores: Float[Array, "inputs tokens"], logs: Float[Array, "inputs tokens"]
-) -> tuple[Float[Array, ""], Float[Array, "inputs tokens"], Float[Array, "inputs 1"]]:
-    """Return `a`, `c` of order one and `o`: `s_it (gamma_it - o_i) = e^a c_it`, with `o_i = s_i^T gamma_i`.
+    scores: Float[Array, "inputs tokens"], logs: Float[Array, "inputs tokens"], *, apart: bool = False
+) -> tuple[Float[Array, "units 1"], Float[Array, "inputs tokens"], Float[Array, "inputs 1"]]:
+    """Return `a`, `c` of order one and the outputs `s^T gamma`, where `e^a c = (diag(s) - s s^T) gamma` (AT-A-U3).
 
-    From scores `gamma` and the logarithms of the attention `s`. With `r` the most attended token of a sequence, `c_it =
-    s_it (delta_t - sum_tau s_i,tau delta_tau)` for the scores `delta_t = gamma_it - gamma_ir` above its own, and `c_ir`
-    is minus the sum of the others, as the rows of `diag(s) - s s^T` sum to zero: nothing cancels. This is the sum over
-    pairs of AT-A-U3, in one pass over the tokens. Scores that differ by rounding alone count as equal: where a token
-    that is not optimal is attended to, what pulls others away from it may be far below the rounding of a score.
+    With `r` the most attended token of a sequence, `c_it = s_it (delta_t - sum_tau s_i,tau delta_tau)` for the scores
+    `delta_t = gamma_it - gamma_ir` above its own, and `c_ir` is minus the sum of the others, as the rows of `diag(s) -
+    s s^T` sum to zero: nothing cancels. This is the sum over pairs of AT-A-U3, in one pass over the tokens. Scores that
+    differ by rounding alone count as equal: where a token that is not optimal is attended to, what pulls others away
+    from it may be far below the rounding of a score. There is one `a` for all sequences, or `apart` one for each.
     """
+    axis = 1 if apart else None
     others = ~_most_attended(logs)
     own = jnp.sum(jnp.where(others, 0.0, scores), axis=1, keepdims=True)
     rounding = 16 * jnp.finfo(scores.dtype).eps * jnp.max(jnp.abs(scores))
@@ -78,10 +82,10 @@ def log_pulls(
     shift = jnp.sum(jnp.exp(logs) * above, axis=1, keepdims=True)
     # A token that nothing pulls may have any attention: it must not set the scale of the others.
     pulled = others & (above != shift)
-    scale = jnp.max(jnp.where(pulled, logs, -jnp.inf))
+    scale = jnp.max(jnp.where(pulled, logs, -jnp.inf), axis=axis, keepdims=True)
     scale = jnp.where(jnp.isfinite(scale), scale, 0.0)
     pulls = jnp.where(pulled, jnp.exp(jnp.where(pulled, logs - scale, 0.0)) * (above - shift), 0.0)
-    largest = jnp.max(jnp.abs(pulls))
+    largest = jnp.max(jnp.abs(pulls), axis=axis, keepdims=True)
     largest = jnp.where(largest > 0, largest, 1.0)
     pulls = pulls / largest
     pulls = jnp.where(others, pulls, -jnp.sum(pulls, axis=1, keepdims=True))
@@ -118,7 +122,11 @@ def log_excess(
 
 def log_unselected(problem: Problem, weights: Float[Array, "dim dim"]) -> Float[Array, ""]:
     """Return the log of the largest share of attention, over sequences, outside the most attended token."""
-    logs = log_attention(problem, weights)
+    return log_outside(log_attention(problem, weights))
+
+
+def log_outside(logs: Float[Array, "inputs tokens"]) -> Float[Array, ""]:
+    """Return `log_unselected` of logarithms of attention."""
     return jnp.max(jax.nn.logsumexp(jnp.where(_most_attended(logs), -jnp.inf, logs), axis=1))
 
 

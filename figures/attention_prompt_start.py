@@ -1,0 +1,35 @@
+"""Share of starts that end at the second best token, by the norm of the start."""
+
+import numpy as np
+import xarray as xr
+from matplotlib.figure import Figure
+
+from theory_sim import Estimate, by_seed, proportion
+from theory_sim.attention import local_share
+from theory_sim.plotting import COLORS, figure, interval, log_axes, panel_label, theory_line
+
+NAMES = {0.0: ("third score 0", COLORS[1]), 0.9: ("third score 0.9, as the second", COLORS[0])}
+
+
+def draw(data: xr.Dataset) -> Figure:
+    data = data.isel(step_size=0)
+    fig, axis = figure(columns=1)
+    panel_label(axis, "a", "scores 1, 0.9 and a third")
+    radii = data["radius"].to_numpy()
+    for third, (name, color) in NAMES.items():
+        each = [share(data.sel(third_score=third, radius=[radius])) for radius in radii]
+        found = Estimate(*(np.array([estimate[i] for estimate in each]) for i in range(3)))
+        interval(axis, radii, found, color=color, label=name, linestyle="-")
+    theory_line(axis, radii[[0, -1]], [local_share()] * 2, label="far starts, derived")
+    theory_line(axis, radii[[0, -1]], [0, 0])
+    log_axes(axis, "x")
+    axis.set(
+        xlabel=r"norm of the start $\|p(0)\|$", ylabel="share at the second best token", ylim=(-0.02, 0.62)
+    )
+    axis.legend(loc="upper left")
+    return fig
+
+
+def share(data):
+    found = by_seed(data, "global")
+    return proportion(int((1 - found).sum()), len(found))
