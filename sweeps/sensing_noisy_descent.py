@@ -75,6 +75,10 @@ def noisy_descent(*, dim: int, true_rank: int, max_rank: int, measurements: int)
         largest = jnp.maximum(jnp.maximum(on_signal, of_tail**2), across)
         return {"error": base.observe(known, hyper, state)["error"], "distance": largest}
 
+    def conclude(problem, hyper, records, state):
+        # A run that still falls towards its floor has settled as far as `settled` goes; one in a cycle has not.
+        return {"converged": base.conclude(seen(problem, hyper), hyper, records, state)["converged"]}
+
     names = {"distance": Variable("largest part of the error, spectral norm")}
     return Simulation(
         sample=sample,
@@ -83,6 +87,7 @@ def noisy_descent(*, dim: int, true_rank: int, max_rank: int, measurements: int)
         observe=observe,
         setting=Setting(),
         hyper=Hyper(rank=max_rank),
+        conclude=conclude,
         variables={"error": base.variables["error"], **names},
         limits={**base.limits, "noise_std": (0.0, float("inf"))},
     )

@@ -44,6 +44,10 @@ def recovery(
     def hyper_of(hyper: Hyper):
         return plain.hyper._replace(rank=hyper.rank, step_size=hyper.step_size, init_scale=0.3)
 
+    def conclude(problem, hyper, records, state):
+        ended = plain.conclude(problem, hyper_of(hyper), records, state)
+        return {"converged": ended["converged"]}
+
     return normalized._replace(
         init=lambda key, problem, hyper: plain.init(key, problem, hyper_of(hyper)),
         step=lambda key, problem, hyper, state: plain.step(key, problem, hyper_of(hyper), state),
@@ -52,7 +56,7 @@ def recovery(
             for name, value in plain.observe(problem, hyper_of(hyper), state).items()
             if name in ("error", "loss")
         },
-        conclude=None,
+        conclude=conclude,
     )
 
 
