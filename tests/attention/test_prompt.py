@@ -143,7 +143,7 @@ def test_runs_follow_a_plain_loop(rule, joint):
             head = head - 2.0 * size * gradients[1] / norms[1] ** power * joint
         np.testing.assert_allclose(found.prompt, prompt, atol=1e-11)
         np.testing.assert_allclose(found.head, head, atol=1e-11)
-        assert found.count == 10
+        assert found.steps == 10
 
 
 @given(SEEDS)

@@ -63,7 +63,7 @@ class State(NamedTuple):
 
     prompt: Float[Array, " key_dim"]
     head: Float[Array, " dim"]
-    count: Float[Array, ""]
+    steps: Float[Array, ""]
 
 
 def prompt_attention(
@@ -141,7 +141,7 @@ def _step(
     loss: str,
     joint: bool,
 ) -> State:
-    size = hyper.step_size * (state.count + 1) ** -hyper.decay
+    size = hyper.step_size * (state.steps + 1) ** -hyper.decay
     gradients = log_gradients(problem, state.prompt, state.head, loss, hyper.sharpness)
     of_prompt, of_head = (_log_norm(gradient) for gradient in gradients)
     power = {"gradient": 0.0, "normalized": 1.0}.get(rule, hyper.power)
@@ -158,7 +158,7 @@ def _step(
 
     prompt = state.prompt - move(gradients[0], of_prompt)
     head = state.head - hyper.head_ratio * move(gradients[1], of_head) if joint else state.head
-    return State(prompt, head, state.count + 1)
+    return State(prompt, head, state.steps + 1)
 
 
 def _log_norm(vector: LogVector) -> Array:
