@@ -43,6 +43,7 @@ def shuffled_digits(*, network: str = "fc", shuffled: str = "nothing") -> Simula
         projection="signed_one_hot" if memory else "dense",
         optimizer=partial(optax.adam, b1=0.9, b2=0.99),
         dtype="float32",
+        direct=False,
     )
     simulation = simulation._replace(hyper=simulation.hyper._replace(step_size=0.05, direct_step_size=0.01))
     # The networks share the axis `dim`; `where` gives each its own values, within its own limit.

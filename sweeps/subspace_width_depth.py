@@ -23,6 +23,7 @@ def digits_grid(*, width: int = 20, depth: int = 1) -> Simulation:
         projection="signed_one_hot",
         optimizer=partial(optax.adam, b1=0.9, b2=0.99),
         dtype="float32",
+        direct=False,
     )
     return simulation._replace(hyper=simulation.hyper._replace(step_size=0.05))
 

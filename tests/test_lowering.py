@@ -100,6 +100,10 @@ SIMULATIONS = {
         projection="vera", rows=3, cols=4, rank=2, layers=1, max_dim=7
     ),
     "subspace_training, dense": lambda: subspace_training(MLP([4, 10]), digits(), max_dim=5),
+    "subspace_training, direct": lambda: subspace_training(MLP([4, 10]), digits(), max_dim=0),
+    "subspace_training, one-hot": lambda: subspace_training(
+        MLP([4, 10]), digits(), max_dim=5, projection="signed_one_hot", direct=False
+    ),
     "subspace_training, scaled": lambda: subspace_training(
         MLP([4, 10]), digits(), max_dim=6, structure="scaled_tensors"
     ),

@@ -152,7 +152,7 @@ def test_networks_in_structured_subspaces(kind, dim):
 
 
 def test_every_kernel_of_networks_runs_and_its_loop_too():
-    for make in (network_kernels.direct_network, network_kernels.fastfood_network):
+    for make in (network_kernels.direct_network, network_kernels.one_hot_network):
         kernel = make(runs=4, steps=2, images=4)
         assert bool(jnp.isfinite(kernel.call()["train_loss"]).all()), kernel.name
         assert np.isfinite(kernel.numpy()()).all()

@@ -99,6 +99,24 @@ def test_dimension_zero_is_a_hand_written_training_loop():
     assert measured[-1] < measured[0]
 
 
+@pytest.mark.parametrize("dim", [0, 5])
+@pytest.mark.parametrize("optimizer", [ADAM, partial(optax.adamw, weight_decay=0.1)])
+def test_a_program_for_one_kind_of_training_is_the_one_for_both(dim, optimizer):
+    curves = []
+    for alone in (False, True):
+        options = {"max_dim": 0} if alone and dim == 0 else {"direct": not alone}
+        simulation = build(optimizer=optimizer, projection="signed_one_hot", **options)
+        problem = simulation.sample(jax.random.key(1), simulation.setting)
+        hyper = {"dim": dim, "step_size": 0.2, "direct_step_size": 0.03, "examples": 40}
+        curves.append(final(simulation, problem, **hyper))
+    for name, values in curves[0].items():
+        np.testing.assert_allclose(curves[1][name], values, rtol=1e-10, err_msg=name)
+    assert simulation.limits["dim"] == ((0, 0) if dim == 0 else (1, 8))
+    state = jax.eval_shape(simulation.init, jax.random.key(0), problem, simulation.hyper)
+    # Adam's two memories and its count: of all parameters, or of theta_d alone.
+    assert sum(leaf.size for leaf in jax.tree.leaves(state.optimizer)) == 2 * (8 if dim else 43) + 1
+
+
 @pytest.mark.parametrize("projection", ["dense", "fastfood"])
 @pytest.mark.parametrize("dim", [1, 5, 8])
 def test_a_masked_dimension_is_training_with_the_first_columns(projection, dim):
@@ -226,8 +244,9 @@ def test_any_flax_module_and_image_shape_will_do():
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"max_dim": 44}, "between 1 and the 43 parameters of the model, got 44"),
-        ({"max_dim": 0}, "between 1 and the 43"),
+        ({"max_dim": 44}, "between 1 and the 43 parameters of the model, or .* alone, got 44"),
+        ({"max_dim": -1}, "or be 0 for direct training alone, got -1"),
+        ({"max_dim": 0, "direct": False}, "max_dim=0 leaves direct training alone, and direct=False nothing"),
         ({"projection": "fastfod"}, "did you mean 'fastfood'"),
         ({"projection": "x"}, "expected one of .*'one_hot', 'signed_one_hot', 'sparse'"),
         ({"batch_size": 0}, "batch_size must be at least 1, got 0"),

@@ -122,6 +122,14 @@ def test_wrong_variants_are_refused(options, message):
         subspace_training(Small(), data(), max_dim=5, **options)
 
 
+def test_direct_training_alone_has_nothing_to_round_and_no_subspace_to_tune_in():
+    options = {**OPTIONS, "max_dim": 0}
+    with pytest.raises(ValueError, match="at least 1 in rounded_training: 0 leaves no coordinates to round"):
+        rounded_training(Small(), data(), **options)
+    with pytest.raises(ValueError, match="max_dim must be at least 1 in fine_tuning, got 0"):
+        fine_tuning(Small(), data(), data(seed=3), **options)
+
+
 def test_fewer_examples_are_training_on_the_first_ones():
     whole = subspace_training(Small(), data(), **OPTIONS)
     first = tuple(part[:11] for part in data()[:2])

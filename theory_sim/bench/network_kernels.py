@@ -6,6 +6,7 @@ The images are random bytes: the speed does not depend on what they show.
 from functools import partial
 from typing import Any
 
+import jax
 import numpy as np
 import optax
 
@@ -18,8 +19,8 @@ RATE = 0.03
 
 
 def direct_network(*, runs: int = 8, steps: int = 20, images: int = 2000) -> Kernel:
-    """Training of all 199,210 parameters, in the program that also serves subspaces (one-hot)."""
-    return _network("signed_one_hot", 0, runs, steps, images)
+    """Training of all 199,210 parameters, and of nothing else."""
+    return _network("dense", 0, runs, steps, images)
 
 
 def one_hot_network(*, runs: int = 8, steps: int = 20, images: int = 2000) -> Kernel:
@@ -40,8 +41,9 @@ def _network(kind: str, dim: int, runs: int, steps: int, images: int) -> Kernel:
     simulation = subspace_training(
         MLP(WIDTHS[1:]),
         (x, y, x[:128], y[:128]),
-        max_dim=750,
+        max_dim=dim,
         projection=kind,
+        direct=dim == 0,
         optimizer=adam,
         evaluated=min(128, images),
     )
@@ -55,7 +57,8 @@ def _network(kind: str, dim: int, runs: int, steps: int, images: int) -> Kernel:
             "direct_step_size": np.full(runs, 1e-3),
         },
     )
-    start = np.asarray(state.start)
+    parts = jax.tree.leaves(state.parameters if dim == 0 else state.start)
+    start = np.concatenate([np.ravel(part) for part in parts])
     grey = x / 255.0
     rule = (grey.astype(start.dtype), y, WIDTHS, start)
     maps = plain_map(problem, dim)

@@ -3,14 +3,13 @@
 from typing import Any, NamedTuple
 
 import flax.linen as nn
-import flax.struct
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from theory_sim.simulation import Simulation
-from theory_sim.subspace.training import SubspaceHyper, SubspaceState, subspace_training
+from theory_sim.subspace.training import DirectState, SubspaceHyper, SubspaceState, subspace_training
 
 
 class FineTuningHyper(NamedTuple):
@@ -36,55 +35,35 @@ def fine_tuning(
     Both tasks have the shape and the classes of one model, whose last layer is kept. The source is trained with the
     optimiser and the batch size of the target and with `direct_step_size`; the run's key gives the initial weights
     and the minibatches of both, so that runs of all dimensions start from one checkpoint. Metrics, options and errors
-    are those of `subspace_training`, of the target; ValueError also when the examples of both differ in shape. `dim` 0
-    is ordinary fine-tuning. Source: arXiv:2012.13255 (SU-A2-2).
+    are those of `subspace_training`, of the target; ValueError also when the examples of both differ in shape and for
+    `max_dim` 0. `dim` 0 is ordinary fine-tuning. Source: arXiv:2012.13255 (SU-A2-2).
     """
+    if max_dim < 1:
+        raise ValueError(f"max_dim must be at least 1 in fine_tuning, got {max_dim}")
     shapes = [np.shape(data[0])[1:] for data in (source, target)]
     if shapes[0] != shapes[1]:
         raise ValueError(f"source and target need examples of one shape, got {shapes[0]} and {shapes[1]}")
     rule = {name: options[name] for name in ("optimizer", "batch_size", "dtype") if name in options}
-    before = subspace_training(model, source, max_dim=1, projection=_no_projection, **rule)
+    before = subspace_training(model, source, max_dim=0, **rule)
     after = subspace_training(model, target, max_dim=max_dim, **options)
 
     def init(source_step: Any, key: PRNGKeyArray, problem: Any, hyper: FineTuningHyper) -> SubspaceState:
-        direct = SubspaceHyper(dim=0, direct_step_size=hyper.direct_step_size)
+        direct = before.hyper._replace(direct_step_size=hyper.direct_step_size)
         # The minibatches of the target are drawn from another key than `init` has.
         start_key, stream = jax.random.fold_in(key, 0), jax.random.fold_in(key, 1)
-        state = before.init(start_key, _Nothing(1), direct)
+        state = before.init(start_key, (), direct)
 
-        def advance(step: Array, state: SubspaceState) -> SubspaceState:
-            new = source_step(jax.random.fold_in(stream, step), _Nothing(state.start.size), direct, state)
+        def advance(step: Array, state: DirectState) -> DirectState:
+            new = source_step(jax.random.fold_in(stream, step), (), direct, state)
             return jax.tree.map(lambda n, o: n.astype(o.dtype), new, state)
 
         trained = jax.lax.fori_loop(0, hyper.pretraining, advance, state)
         fresh = after.init(start_key, problem, SubspaceHyper(*hyper[:4]))
-        return fresh._replace(start=trained.start + trained.moved)
+        leaves = jax.tree.leaves(trained.parameters)
+        return fresh._replace(start=jnp.concatenate([leaf.ravel() for leaf in leaves]))
 
     return after._replace(
         init=jax.tree_util.Partial(init, before.step),
         hyper=FineTuningHyper(*after.hyper),
         limits={**after.limits, "pretraining": (0, 2**31 - 1)},
     )
-
-
-@flax.struct.dataclass
-class _Nothing:
-    """A projection that moves nothing and costs nothing, for training that never uses one."""
-
-    ambient: int = flax.struct.field(pytree_node=False)
-
-    def apply(self, x: Float[Array, " d"]) -> Float[Array, " D"]:
-        return jnp.zeros(self.ambient)
-
-    def transpose(self, y: Float[Array, " D"]) -> Float[Array, " d"]:
-        return jnp.zeros(1)
-
-    def gram(self) -> Float[Array, "d d"]:
-        return jnp.zeros((1, 1))
-
-    def restricted(self, dim: Any) -> "_Nothing":
-        return self
-
-
-def _no_projection(key: PRNGKeyArray, ambient: int, dim: int) -> _Nothing:
-    return _Nothing(ambient)

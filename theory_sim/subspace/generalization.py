@@ -52,8 +52,11 @@ def rounded_training(model: nn.Module, data: tuple[Any, Any, Any, Any], **option
 
     Each coordinate goes to the nearest of `levels` equally spaced values from `-largest` to `largest`; training itself
     is not rounded. Directly trained networks (`dim` 0) are seen as they are. Besides the metrics of
-    `subspace_training`: `gap`, training less test accuracy. Options and errors are those of `subspace_training`.
+    `subspace_training`: `gap`, training less test accuracy. Options and errors are those of `subspace_training`;
+    ValueError also for `max_dim` 0, which leaves nothing to round.
     """
+    if options.get("max_dim") == 0:
+        raise ValueError("max_dim must be at least 1 in rounded_training: 0 leaves no coordinates to round")
     training = subspace_training(model, data, **options)
 
     def observe(inner: Any, problem: Any, hyper: RoundedHyper, state: SubspaceState) -> Metrics:

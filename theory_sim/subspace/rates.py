@@ -115,11 +115,11 @@ def projection_bytes(projection: str, ambient: int, dim: int, *, itemsize: int =
     """Return the memory that a projection holds, with floats of `itemsize` bytes: known before one is drawn.
 
     dense: D d floats. sparse: an index of 4 bytes and a float for each place of each column (`column_entries`).
-    fastfood: two indices and a float for each of L entries, and d floats. one_hot: an index for each of D rows, and
-    a byte for its sign when it has one. Raises ValueError for another projection.
+    fastfood: two indices and a float for each of L entries, and d floats. one_hot: two indices for each of D rows,
+    and a byte for its sign when it has one. Raises ValueError for another projection.
 
     >>> projection_bytes("dense", 199_210, 750, itemsize=4) / 1e6, projection_bytes("one_hot", 199_210, 750) / 1e6
-    (597.63, 0.796844)
+    (597.63, 1.593684)
     """
     size = 1 << (ambient - 1).bit_length()
     match projection:
@@ -130,9 +130,9 @@ def projection_bytes(projection: str, ambient: int, dim: int, *, itemsize: int =
         case "fastfood":
             return size * (8 + itemsize) + (dim + 1) * itemsize
         case "one_hot":
-            return 4 * ambient + 4
+            return 8 * ambient + 4
         case "signed_one_hot":
-            return 5 * ambient + 4
+            return 9 * ambient + 4
     raise _unknown(projection)
 
 

@@ -30,8 +30,9 @@ import numpy as np
 import optax
 from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree
 
-from theory_sim.simulation import Metrics, Simulation, Variable
-from theory_sim.subspace.examples import Examples, check_logits, cross_entropy, evaluate, features, on_device
+from theory_sim.simulation import Metrics, Simulation
+from theory_sim.subspace.classification import Classifier, classifier
+from theory_sim.subspace.examples import Examples
 from theory_sim.subspace.linear_maps import Projection
 from theory_sim.subspace.projections import projection_named
 from theory_sim.subspace.tensorwise import tensorwise_projection
@@ -59,10 +60,20 @@ class SubspaceHyper(NamedTuple):
 
 
 class SubspaceState(NamedTuple):
-    """`start` [D] is theta_0; `moved` [D] is theta_d followed by zeros or, in direct training, theta - theta_0."""
+    """`start` [D] is theta_0; `moved` [D] is theta_d followed by zeros or, in direct training, theta - theta_0.
+
+    Without room for direct training `moved` is theta_d alone.
+    """
 
     start: Float[Array, " D"]
-    moved: Float[Array, " D"]
+    moved: Float[Array, " moved"]
+    optimizer: PyTree
+
+
+class DirectState(NamedTuple):
+    """The parameters of a network that is trained directly, as the module has them, and what the optimiser keeps."""
+
+    parameters: PyTree
     optimizer: PyTree
 
 
@@ -77,6 +88,7 @@ def subspace_training(
     batch_size: int = 128,
     evaluated: int | None = None,
     dtype: Any = None,
+    direct: bool = True,
 ) -> Simulation:
     """Train a classifier in a random subspace of dimension `dim` <= `max_dim`, or directly when `dim` is 0.
 
@@ -90,56 +102,48 @@ def subspace_training(
     `dtype` is the floating type of weights, projection and data, the default one unless given: networks need no
     float64.
 
+    One program for both kinds of training does the work of both. `direct=False` leaves direct training out, and with
+    it all work of the optimiser on D numbers; `max_dim=0` leaves the subspaces out: its problem is empty, its state a
+    `DirectState`, and its curves are those of `dim` 0 up to rounding.
+
     The loss is the mean cross-entropy; the `batch_size` examples of a step are drawn independently and uniformly
     from the step's key (with replacement: no epochs, and no permutation to sort at every step). Metrics:
     `train_loss` and `train_accuracy` over the training examples (the first `evaluated` of them, if given),
     `test_loss` and `test_accuracy`.
 
-    Raises ValueError for an unknown projection or structure, `max_dim` outside 1 .. D or without room for the scales,
-    an optimiser in the place of its constructor, a batch size or `evaluated` below 1, labels that are not 0 ..
-    classes - 1, and examples that disagree in number or shape. Source: arXiv:1804.08838 (SU-A1-F1, SU-A1-F2,
-    SU-A1-I1), arXiv:2012.13255 (SU-A2-F1, SU-A2-F2).
+    Raises ValueError for an unknown projection or structure, `max_dim` outside 0 .. D or without room for the scales,
+    nothing to train (`max_dim=0, direct=False`), an optimiser in the place of its constructor, a batch size or
+    `evaluated` below 1, labels that are not 0 .. classes - 1, and examples that disagree in number or shape. Source:
+    arXiv:1804.08838 (SU-A1-F1, SU-A1-F2, SU-A1-I1), arXiv:2012.13255 (SU-A2-F1, SU-A2-F2).
     """
     draw = projection if callable(projection) else projection_named(projection)
     if callable(projection) and structure != "whole":
         raise ValueError(f"structure {structure!r} needs the name of a projection, got {projection!r}")
     if structure not in STRUCTURES:
         raise ValueError(f"unknown structure {structure!r}, expected one of {', '.join(STRUCTURES)}")
-    if not callable(optimizer):
+    network = classifier(model, data, optimizer, batch_size=batch_size, evaluated=evaluated, dtype=dtype)
+    sizes = [leaf.size for leaf in jax.tree.leaves(network.shapes)]
+    ambient, floating = sum(sizes), network.floating
+    if not 0 <= max_dim <= ambient:
         raise ValueError(
-            "optimizer must be a constructor that takes the learning rate, optax.adam and not optax.adam(0.01)"
+            f"max_dim must lie between 1 and the {ambient} parameters of the model, or be 0 for direct training"
+            f" alone, got {max_dim}"
         )
-    if batch_size < 1:
-        raise ValueError(f"batch_size must be at least 1, got {batch_size}")
-    train, test = on_device(data)
-    if evaluated is not None and not 1 <= evaluated <= len(train.y):
-        raise ValueError(f"evaluated must lie between 1 and {len(train.y)} examples, got {evaluated}")
-    example = jnp.zeros((1, *train.x.shape[1:]))
-    variables = jax.eval_shape(model.init, jax.random.key(0), example)
-    if set(variables) != {"params"}:
-        raise ValueError(f"the model may hold parameters only, got the collections {sorted(variables)}")
-    check_logits(jax.eval_shape(model.apply, variables, example).shape, train, test)
-    shapes = variables["params"]
-    sizes = [leaf.size for leaf in jax.tree.leaves(shapes)]
-    ambient = sum(sizes)
-    if not 1 <= max_dim <= ambient:
-        raise ValueError(
-            f"max_dim must lie between 1 and the {ambient} parameters of the model, got {max_dim}"
-        )
+    if max_dim == 0 and not direct:
+        raise ValueError("max_dim=0 leaves direct training alone, and direct=False nothing: nothing to train")
+    if max_dim == 0:
+        return _direct_training(network, optimizer)
     scales = len(sizes) if structure == "scaled_tensors" else 0
     if max_dim <= scales:
         raise ValueError(f"max_dim must exceed the {scales} scales of the model's tensors, got {max_dim}")
 
     if structure != "whole":
         draw = tensorwise_projection(str(projection), sizes)
+    # How many numbers a run moves at most: theta_d, or all parameters where some runs train them directly.
+    length = ambient if direct else max_dim
 
-    floating = jnp.zeros((), dtype or float).dtype
-
-    def loss_of(parameters: Float[Array, " D"], batch: Examples) -> Float[Array, ""]:
-        return jnp.mean(cross_entropy(logits_of(parameters, batch.x), batch.y))
-
-    def logits_of(parameters: Float[Array, " D"], x: Array) -> Float[Array, "batch classes"]:
-        return jnp.asarray(model.apply({"params": _unflatten(shapes, parameters)}, features(x, floating)))
+    def is_direct(hyper: SubspaceHyper) -> Any:
+        return hyper.dim == 0 if direct else False
 
     def sample(key: PRNGKeyArray, setting: SubspaceSetting) -> Projection:
         return _cast(draw(key, ambient, max_dim - scales), floating)
@@ -152,32 +156,39 @@ def subspace_training(
 
     def parameters_of(hyper: SubspaceHyper, state: SubspaceState, image: Array, factors: Array) -> Array:
         # One vector of length D serves both kinds of run. It costs a subspace run the optimiser's work on D instead
-        # of d numbers: 2 to 8 % of a step (D = 8970, d = 400, 64 runs on a CPU), less than the noise of the clock.
-        return state.start + jnp.where(hyper.dim == 0, state.moved, factors * image)
+        # of d numbers: 2 to 8 % of a step (D = 8970, d = 400, 64 runs on a CPU), less than the noise of the clock;
+        # with a projection as cheap as one-hot it is more.
+        moved = factors * image
+        return state.start + (jnp.where(hyper.dim == 0, state.moved, moved) if direct else moved)
 
     def init(key: PRNGKeyArray, problem: Projection, hyper: SubspaceHyper) -> SubspaceState:
-        start = _flatten(model.init(key, example)["params"]).astype(floating)
-        moved = jnp.zeros_like(start)
-        return SubspaceState(start, moved, _rule(optimizer, hyper).init(_trained(hyper, start, moved)))
+        start = network.flat(network.init(key))
+        moved = jnp.zeros(length, floating)
+        return SubspaceState(start, moved, rule(hyper).init(seen_by_rule(hyper, start, moved)))
+
+    def rule(hyper: SubspaceHyper) -> optax.GradientTransformation:
+        return optimizer(jnp.where(is_direct(hyper), hyper.direct_step_size, hyper.step_size))
+
+    def seen_by_rule(hyper: SubspaceHyper, start: Array, moved: Array) -> Array:
+        """What the optimiser sees as parameters: theta_d or, in direct training, theta itself."""
+        return moved + jnp.where(hyper.dim == 0, start, 0) if direct else moved
 
     def step(
         examples: Examples, key: PRNGKeyArray, problem: Projection, hyper: SubspaceHyper, state: SubspaceState
     ) -> SubspaceState:
-        # Uniform up to one part in 2^32 / examples, the same in every precision, and half of randint's compilation.
-        count = jnp.where(hyper.examples == 0, len(examples.y), hyper.examples).astype("uint32")
-        chosen = jax.random.bits(key, (batch_size,), "uint32") % count
-        batch = Examples(examples.x[chosen], examples.y[chosen])
+        batch = network.minibatch(examples, key, hyper.examples)
         restricted, image, factors = displaced(problem, hyper, state)
-        gradient = jax.grad(loss_of)(parameters_of(hyper, state, image, factors), batch)
+        parameters = parameters_of(hyper, state, image, factors)
+        gradient = jax.grad(lambda vector: network.loss(network.tree(vector), batch))(parameters)
         pulled_back = restricted.transpose(factors * gradient)
         if scales:
             of_tensors = [piece.sum() for piece in jnp.split(image * gradient, np.cumsum(sizes)[:-1])]
             pulled_back = jnp.concatenate([jnp.stack(of_tensors), pulled_back])
-        pulled_back = jnp.pad(pulled_back, (0, ambient - max_dim))
-        trained = jnp.where(hyper.dim == 0, True, jnp.arange(ambient) < hyper.dim)
-        gradient = jnp.where(trained, jnp.where(hyper.dim == 0, gradient, pulled_back), 0)
-        seen = _trained(hyper, state.start, state.moved)
-        update, memory = _rule(optimizer, hyper).update(gradient, state.optimizer, seen)
+        pulled_back = jnp.pad(pulled_back, (0, length - max_dim))
+        trained = is_direct(hyper) | (jnp.arange(length) < hyper.dim)
+        gradient = jnp.where(hyper.dim == 0, gradient, pulled_back) if direct else pulled_back
+        seen = seen_by_rule(hyper, state.start, state.moved)
+        update, memory = rule(hyper).update(jnp.where(trained, gradient, 0), state.optimizer, seen)
         moved = optax.apply_updates(state.moved, jnp.where(trained, update, 0))
         return SubspaceState(state.start, moved, memory)
 
@@ -186,30 +197,53 @@ def subspace_training(
     ) -> Metrics:
         _, image, factors = displaced(problem, hyper, state)
         parameters = parameters_of(hyper, state, image, factors)
-        metrics: Metrics = {}
-        for name, examples in zip(("train", "test"), sets, strict=True):
-            used = jnp.where((name == "test") | (hyper.examples == 0), len(examples.y), hyper.examples)
-            loss, accuracy = evaluate(lambda x: logits_of(parameters, x), examples, used)
-            metrics |= {f"{name}_loss": loss, f"{name}_accuracy": accuracy}
-        return metrics
+        return network.metrics(network.tree(parameters), sets, hyper.examples)
 
-    seen = Examples(train.x[:evaluated], train.y[:evaluated])
     return Simulation(
         sample=sample,
         init=init,
         # Bound as arguments, not captured: the data never become constants of the compiled program.
-        step=jax.tree_util.Partial(step, train),
-        observe=jax.tree_util.Partial(observe, (seen, test)),
+        step=jax.tree_util.Partial(step, network.train),
+        observe=jax.tree_util.Partial(observe, network.evaluated),
         setting=SubspaceSetting(),
         hyper=SubspaceHyper(),
-        variables={
-            "train_loss": Variable("training cross-entropy", "nat"),
-            "train_accuracy": Variable("training accuracy"),
-            "test_loss": Variable("test cross-entropy", "nat"),
-            "test_accuracy": Variable("test accuracy"),
-        },
-        limits={"dim": (0, max_dim), "examples": (0, len(train.y))},
+        variables=network.variables,
+        limits={"dim": (0 if direct else 1, max_dim), "examples": (0, len(network.train.y))},
         caution=_caution(scales) if scales else None,
+    )
+
+
+def _direct_training(
+    network: Classifier, optimizer: Callable[[Any], optax.GradientTransformation]
+) -> Simulation:
+    """Training of all parameters alone, tensor by tensor: no vector of length D is made."""
+
+    def init(key: PRNGKeyArray, problem: Any, hyper: SubspaceHyper) -> DirectState:
+        parameters = network.init(key)
+        return DirectState(parameters, optimizer(hyper.direct_step_size).init(parameters))
+
+    def step(
+        examples: Examples, key: PRNGKeyArray, problem: Any, hyper: SubspaceHyper, state: DirectState
+    ) -> DirectState:
+        batch = network.minibatch(examples, key, hyper.examples)
+        gradient = jax.grad(network.loss)(state.parameters, batch)
+        update, memory = optimizer(hyper.direct_step_size).update(gradient, state.optimizer, state.parameters)
+        return DirectState(optax.apply_updates(state.parameters, update), memory)
+
+    def observe(
+        sets: tuple[Examples, Examples], problem: Any, hyper: SubspaceHyper, state: DirectState
+    ) -> Metrics:
+        return network.metrics(state.parameters, sets, hyper.examples)
+
+    return Simulation(
+        sample=lambda key, setting: (),
+        init=init,
+        step=jax.tree_util.Partial(step, network.train),
+        observe=jax.tree_util.Partial(observe, network.evaluated),
+        setting=SubspaceSetting(),
+        hyper=SubspaceHyper(dim=0),
+        variables=network.variables,
+        limits={"dim": (0, 0), "examples": (0, len(network.train.y))},
     )
 
 
@@ -222,28 +256,5 @@ def _caution(scales: int) -> Callable[[Any, Any], dict[str, np.ndarray]]:
     return caution
 
 
-def _trained(
-    hyper: SubspaceHyper, start: Float[Array, " D"], moved: Float[Array, " D"]
-) -> Float[Array, " D"]:
-    """What the optimiser sees as parameters: theta_d or, in direct training, theta itself."""
-    return moved + jnp.where(hyper.dim == 0, start, 0)
-
-
-def _rule(
-    optimizer: Callable[[Any], optax.GradientTransformation], hyper: SubspaceHyper
-) -> optax.GradientTransformation:
-    return optimizer(jnp.where(hyper.dim == 0, hyper.direct_step_size, hyper.step_size))
-
-
-def _flatten(parameters: PyTree) -> Float[Array, " D"]:
-    return jnp.concatenate([leaf.ravel() for leaf in jax.tree.leaves(parameters)])
-
-
 def _cast(tree: Any, floating: Any) -> Any:
     return jax.tree.map(lambda x: x.astype(floating) if jnp.issubdtype(x.dtype, jnp.floating) else x, tree)
-
-
-def _unflatten(shapes: PyTree, vector: Float[Array, " D"]) -> PyTree:
-    leaves, structure = jax.tree.flatten(shapes)
-    pieces = jnp.split(vector, np.cumsum([leaf.size for leaf in leaves])[:-1])
-    return jax.tree.unflatten(structure, [p.reshape(s.shape) for p, s in zip(pieces, leaves, strict=True)])
