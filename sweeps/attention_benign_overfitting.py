@@ -78,7 +78,10 @@ SWEEP = Sweep(
 
 
 def reached(curves: np.ndarray, norms: np.ndarray) -> np.ndarray:
-    """Return the signal norm at which each curve, `[..., norms]`, is first at one half, log-linear between norms."""
+    """Return the signal norm at which each curve, `[..., norms]`, is first at one half, log-linear between norms.
+
+    A curve that never is, is so at infinity; one that starts above, at the first norm.
+    """
     flat = curves.reshape(-1, len(norms))
     first = np.argmax(flat >= 0.5, axis=1)
     before, rows = np.maximum(first - 1, 0), np.arange(len(flat))
@@ -86,8 +89,7 @@ def reached(curves: np.ndarray, norms: np.ndarray) -> np.ndarray:
     share = np.where(high > low, (0.5 - low) / np.where(high > low, high - low, 1.0), 0.0)
     logs = np.log(norms)
     found = np.exp(logs[before] + share * (logs[first] - logs[before]))
-    inside = (first > 0) & (flat[:, 0] < 0.5)
-    return np.where(inside, found, np.nan).reshape(curves.shape[:-1])
+    return np.where(flat[rows, first] >= 0.5, found, np.inf).reshape(curves.shape[:-1])
 
 
 def boundary(name: str):
@@ -104,19 +106,17 @@ def boundary(name: str):
     return measure
 
 
-def slope(numerator: str, denominator: str | None = None):
-    """Measure the exponent in the dimension of one boundary, or of the ratio of two."""
-    names = [numerator] if denominator is None else [numerator, denominator]
+def slope(name: str):
+    """Measure the exponent in the dimension of a metric's boundary."""
 
     def measure(data: xr.Dataset) -> Estimate:
-        runs = np.stack([by_seed(data, name, "dim", "signal_norm") for name in names], axis=1)
         dims, norms = (np.asarray(computed(data)[axis], float) for axis in ("dim", "signal_norm"))
         logs = np.log(dims) - np.log(dims).mean()
 
         def fitted(samples: np.ndarray, axis: int) -> np.ndarray:
-            each = np.log(reached(samples.mean(axis=axis), norms)) @ logs / (logs @ logs)
-            return each[..., 0] - (each[..., 1] if denominator else 0.0)
+            return np.log(reached(samples.mean(axis=axis), norms)) @ logs / (logs @ logs)
 
+        runs = by_seed(data, name, "dim", "signal_norm")
         return bootstrap(runs, fitted, window=f"d = {dims[0]:g} to {dims[-1]:g}")
 
     return measure
@@ -221,12 +221,12 @@ CLAIMS = [
         control=STRONG,
         control_reason="with a strong signal noisy labels are not fitted",
         prediction=AtMost(0.01),
-        tolerance_reason="one noisy label in ten problems, or one of 100 new inputs",
+        tolerance_reason="one label of 20 in five problems, or one of 100 new inputs",
     ),
     Claim(
         ids=("AT-D-N3", "AT-D-N3b"),
         statement="no overfitting: with a strong signal noisy labels are not fitted, new inputs are classified rightly",
-        source=f"{PAPER} (summary at sciencestack.ai: high SNR leads to not overfitting)",
+        source=f"{PAPER} (at second hand: a high signal-to-noise ratio leads to no overfitting)",
         label="unconfirmed",
         measure=means(noisy_error=1, test_error=-1),
         at=STRONG,
@@ -267,7 +267,7 @@ CLAIMS = [
     Claim(
         ids=("AT-D-N3", "AT-D-N3e"),
         statement="at d = 4500, |mu| = 5 the test error is about 0.09",
-        source=f"{PAPER}, v1 figure, by a note on the paper (papernotes.org): accuracies 100% and 91%",
+        source=f"{PAPER}, a figure of v1 (at second hand: accuracies 100% and 91%)",
         label="unconfirmed",
         measure=means(test_error=1),
         at=cells((4500,), 4.9, 5.1),
@@ -302,22 +302,9 @@ CLAIMS = [
         prediction=MatchesCurve(theory("test_selected"), 0.1),
         tolerance_reason=FIELD,
     ),
-    Claim(
-        ids=("AT-D-N3", "AT-D-N3g"),
-        statement="the benign region widens: the ratio of its boundaries goes like d^(1/4)",
-        source=NOTEBOOK,
-        label="derived",
-        derivation=f"{FIGHT}: exponent 1/2, against 1/4",
-        measure=slope("noisy_attention", "test_selected"),
-        at=cells(),
-        control=cells(THREE, init_scale=START),
-        control_reason="with a large start both boundaries are at a fixed mu^2 / d",
-        prediction=Equals(0.25, tolerance=0.07),
-        tolerance_reason=f"0.05 as of the lower boundary; {GRID}, over a factor of 36 in d",
-    ),
     *[
         Claim(
-            ids=("AT-D-N3", "AT-D-N3h"),
+            ids=("AT-D-N3", "AT-D-N3g"),
             statement=f"after {steps} steps noisy inputs leave the relevant token below the mean field's boundary",
             source="derived: mean field",
             label="derived",
@@ -332,7 +319,7 @@ CLAIMS = [
         for steps, other in ((100, 1000), (1000, 100))
     ],
     Claim(
-        ids=("AT-D-N3", "AT-D-N3i"),
+        ids=("AT-D-N3", "AT-D-N3h"),
         statement="with label noise of 0.4 noisy inputs leave the relevant token also where the signal is strong",
         source="derived: mean field",
         label="derived",
@@ -346,9 +333,9 @@ CLAIMS = [
         tolerance_reason="the mean field has 0.005; a tenth leaves room for a noisy label in ten that stays",
     ),
     Claim(
-        ids=("AT-D-N3", "AT-D-N3j"),
+        ids=("AT-D-N3", "AT-D-N3i"),
         statement="benign overfitting selects: clean and new inputs the relevant token, noisy inputs another",
-        source=f"{PAPER} (mechanism, by a note on the paper)",
+        source=f"{PAPER} (mechanism, at second hand)",
         label="unconfirmed",
         measure=means(clean_attention=1, test_selected=1, noisy_attention=-1),
         at=BENIGN,
