@@ -2,14 +2,22 @@
 
 import numpy as np
 
-from theory_sim import by_seed
-from theory_sim.attention import attention_residual, dead_fraction, value_residual
+from theory_sim import at_last, by_seed
+from theory_sim.attention import (
+    EARLY_LOSS,
+    attention_residual,
+    dead_fraction,
+    residual_bound,
+    value_residual,
+)
 from theory_sim.plotting import COLORS, band, figure, label_line, log_axes, panel_label, theory_line
 
 BASE = {"patterns": 16, "token_noise": 0.05, "label_noise": 0.0, "width": 64}
 BASE |= {"value_scale": 0.01, "score_scale": 1.0}
 NEURONS = {**BASE, "patterns": 4, "value_scale": 0.04}
 FEW, SHARE = 6, "share of norm outside rank one"
+TOKENS = 10
+"""Tokens of a sequence, which are no axis of the data."""
 
 
 def cells(data, base, free="", **changes):
@@ -45,6 +53,11 @@ def along_patterns(axis, data, which):
     axis.set(xlabel="irrelevant patterns $M$")
 
 
+def fractions(data):
+    """Return the fractions of relevant and of confusion tokens."""
+    return float(data.relevant_fraction), float(data.confusion_fraction)
+
+
 def many(data):
     """Return a fine range of M for predictions."""
     count = irrelevant(data)
@@ -56,7 +69,7 @@ def draw_value(axis, along, uniform):
     for cell, color, label in styles:
         last = by_seed(cell.sel(matrix="V").isel(step=-1), "relative_residual", "patterns")
         band(axis, irrelevant(cell), last, color=color, marker="o", label=label)
-    theory_line(axis, many(along), value_residual(many(along) + 2, 0.4, 0.1), "derived, uniform")
+    theory_line(axis, many(along), value_residual(many(along) + 2, *fractions(along)), "derived, uniform")
     along_patterns(axis, along, "x")
     axis.set(ylabel=SHARE, ylim=(0, 0.8))
     axis.legend(loc="lower left")
@@ -64,15 +77,16 @@ def draw_value(axis, along, uniform):
 
 
 def draw_attention(axis, along):
-    early = along.step.where(along.train_loss >= 0.9).max("step").fillna(0).astype(int)
-    first = along.assign(share=along.relative_residual.sel(matrix="W", step=early))
+    share = at_last(along.relative_residual.sel(matrix="W"), along.train_loss >= EARLY_LOSS)
+    first = along.assign(share=share)
     band(axis, irrelevant(along), by_seed(first, "share", "patterns"), marker="o", label="share, early")
-    theory_line(axis, many(along), attention_residual(many(along) + 2, 0.4, 0.1, 10), "derived, early")
+    derived = attention_residual(many(along) + 2, *fractions(along), TOKENS)
+    theory_line(axis, many(along), derived, "derived, early")
     last = along.sel(matrix="W").isel(step=-1)
     norm = by_seed(last, "residual", "patterns")
     band(axis, irrelevant(along), norm, color=COLORS[2], marker="s", label="norm, end")
     error = by_seed(last, "test_loss", "patterns").mean(axis=0)
-    bound = irrelevant(along) * error + 1 / np.log(irrelevant(along))
+    bound = residual_bound(irrelevant(along) + 2, error)
     theory_line(axis, irrelevant(along), bound, r"$M \epsilon + 1/\log M$", linestyle=":")
     along_patterns(axis, along, "both")
     axis.set(ylabel="outside rank one", ylim=(0.02, 4))
@@ -117,7 +131,7 @@ def draw_rows(axis, few, many_patterns):
 def draw_fraction(axis, along):
     found = by_seed(along, "small_fraction", "patterns")
     band(axis, irrelevant(along), found, marker="o", label="measured")
-    theory_line(axis, many(along), dead_fraction(many(along) + 2, 0.4, 0.1), "derived bound")
+    theory_line(axis, many(along), dead_fraction(many(along) + 2, *fractions(along)), "derived bound")
     along_patterns(axis, along, "x")
     axis.set(ylabel="fraction of small rows", ylim=(0, 0.75))
     axis.legend(loc="upper right")

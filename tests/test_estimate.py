@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from theory_sim import (
+    at_last,
     bootstrap,
     by_seed,
     cellwise,
@@ -118,6 +119,13 @@ def seeded():
 
 def test_computed_leaves_out_what_was_computed_nowhere():
     assert computed(seeded()).sizes == {"problem_seed": 3, "run_seed": 2, "dim": 2}
+
+
+def test_at_last_leaves_out_step_0_and_what_never_held():
+    steps = {"step": [0, 8, 16, 24]}
+    values = xr.DataArray([[5.0, 1, 2, 3], [5, 6, 7, 8], [5, 0, 0, 9]], dims=("run", "step"), coords=steps)
+    loss = values.copy(data=[[1.0, 0.95, 0.9, 0.1], [1, 0.5, 0.3, 0.2], [1, 0.5, 0.3, 0.9]])
+    np.testing.assert_array_equal(at_last(values, loss >= 0.9), [2, np.nan, 9])
 
 
 def test_by_seed_averages_the_runs_of_a_problem_that_were_computed():

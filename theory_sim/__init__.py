@@ -9,6 +9,7 @@ from theory_sim.engine.run import Progress, Summary, run
 from theory_sim.errors import RequestError, StoreError
 from theory_sim.estimate import (
     Estimate,
+    at_last,
     bootstrap,
     by_seed,
     cellwise,
@@ -40,6 +41,7 @@ __all__ = [
     "Summary",
     "Sweep",
     "Variable",
+    "at_last",
     "bootstrap",
     "by_seed",
     "cellwise",

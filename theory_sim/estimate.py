@@ -63,6 +63,15 @@ def by_seed(data: xr.Dataset, name: str, *dims: str) -> Float[np.ndarray, "seeds
     return values.squeeze(extra, drop=True).transpose("problem_seed", *dims).to_numpy()
 
 
+def at_last(values: xr.DataArray, when: xr.DataArray) -> xr.DataArray:
+    """Return a metric at the last record at which a condition holds, NaN where it holds at none.
+
+    Step 0, at which nothing has moved, does not count.
+    """
+    last = values["step"].where(when & (when["step"] > 0)).max("step")
+    return values.sel(step=last.fillna(values["step"][0]).astype(int)).where(last.notnull())
+
+
 def cellwise(
     measure: Callable[[xr.Dataset], Estimate], *, keep: Sequence[str] = ()
 ) -> Callable[[xr.Dataset], Estimate]:

@@ -13,6 +13,7 @@ from theory_sim.attention import (
     heads,
     hinge,
     neurons,
+    residual_bound,
     task_vector_transformer,
     value_residual,
 )
@@ -208,6 +209,17 @@ def test_predicted_residuals_are_those_of_the_expected_gradients(patterns):
     values = np.linalg.svd(gradient, compute_uv=False)
     found = np.linalg.norm(values[1:]) / np.linalg.norm(values)
     assert attention_residual(patterns, 0.4, 0.1, 10) == pytest.approx(found, rel=0.1)
+
+
+def test_predicted_residual_of_attention_falls_like_the_root_of_the_number_of_patterns():
+    few, many = attention_residual([1e4, 4e4], 0.4, 0.1, 10)
+    assert many / few == pytest.approx(0.5, rel=0.01)
+
+
+def test_the_bound_on_the_residual_is_the_corollarys():
+    np.testing.assert_allclose(
+        residual_bound([6, 102], [0.25, 0.01]), [1 + 1 / np.log(4), 1 + 1 / np.log(100)]
+    )
 
 
 @pytest.mark.parametrize(("patterns", "relevant"), [(102, 0.4), (12, 0.4), (4, 0.3)])

@@ -77,7 +77,13 @@ from theory_sim.attention.selection_rates import (
     untouched_start,
 )
 from theory_sim.attention.task_vector import task_vector_transformer
-from theory_sim.attention.task_vector_rates import attention_residual, dead_fraction, value_residual
+from theory_sim.attention.task_vector_rates import (
+    EARLY_LOSS,
+    attention_residual,
+    dead_fraction,
+    residual_bound,
+    value_residual,
+)
 from theory_sim.attention.token_pruning import outputs_without, removals, removed_counts
 from theory_sim.attention.token_selection import attention_weights, token_selection
 from theory_sim.attention.transformer import pattern_transformer
@@ -89,6 +95,7 @@ from theory_sim.attention.updates import (
 from theory_sim.decompositions import leading_directions, orthonormal_rows, ranks
 
 __all__ = [
+    "EARLY_LOSS",
     "UNIMODAL_SEPARATION",
     "Groups",
     "HeadMargin",
@@ -159,6 +166,7 @@ __all__ = [
     "relu_head",
     "removals",
     "removed_counts",
+    "residual_bound",
     "score_lead",
     "selected_chance",
     "selection_capture",

@@ -13,6 +13,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 Curve = NDArray[np.float64]
+EARLY_LOSS = 0.9
+"""Down to this training loss the hinge is active on nearly all samples, and attention counts as near uniform."""
 
 
 def value_residual(patterns: ArrayLike, relevant_fraction: ArrayLike, confusion_fraction: ArrayLike) -> Curve:
@@ -38,7 +40,8 @@ def attention_residual(
     them, and `C zbar_y = y kappa (alpha_* + alpha_# - rho) mu_T + (beta - rho) sum_j (n_j / L) v_j`.
     With y averaged out and `E n n^T = K (K - 1) / M^2 11^T + K / M I`, dW is diagonal on `mu_T`, on the sum of the v_j
     and on what is orthogonal to it, with values in proportion to `kappa^2 (alpha_* + alpha_# - rho)`,
-    `(beta - rho) K^2 / (M L^2)` and, M - 1 times, `(beta - rho) K / (M L^2)`. Only the first does not vanish with M.
+    `(beta - rho) K^2 / (M L^2)` and, M - 1 times, `(beta - rho) K / (M L^2)`. Only the first does not vanish with M;
+    the last, from the counts of short sequences, go like 1/M each and like 1/sqrt(M) together, as the share does.
     """
     told = np.asarray(relevant_fraction, float) + np.asarray(confusion_fraction, float)
     common, gap = _shared(patterns, relevant_fraction, confusion_fraction)
@@ -47,6 +50,12 @@ def attention_residual(
     first = gap**2 * (told - gap**2 - common**2)
     others = np.abs(rest) * np.sqrt(common**4 + (count - 1) * ((1 - told) / (count * tokens)) ** 2)
     return others / np.hypot(others, first)
+
+
+def residual_bound(patterns: ArrayLike, error: ArrayLike) -> Curve:
+    """Return `M eps + 1/log M`, the bound on the norm of dW outside rank one with its constants read as 1 (AT-C-T3)."""
+    count = np.asarray(patterns, float) - 2
+    return count * np.asarray(error, float) + 1 / np.log(count)
 
 
 def dead_fraction(patterns: ArrayLike, relevant_fraction: ArrayLike, confusion_fraction: ArrayLike) -> Curve:
