@@ -46,10 +46,10 @@ def wide_transformer(*, runs: int = 4, steps: int = 400) -> Kernel:
     """The same at the width of a theorem's m >~ M^2 log N: bound by arithmetic.
 
     Few runs at once: the hidden neurons of more than two runs a core (0.5 MB each) leave the cache. As many steps as
-    a run of its study: the one observation at its end costs tens of steps.
+    a run makes, so that the one observation at its end, which costs tens of steps, is not what is measured.
 
-    Of a step, the three products with `W_O` take 60%, at two thirds of the peak; the dozen products of 64 x 64
-    matrices and with tokens 25%, at a third of it; relu, copies, updates, draws and softmax 15%.
+    Most of a step are the three products with `W_O`, nearest to the peak; then the dozen products of small matrices
+    and with tokens, farther from it; least are relu, copies, updates, draws and softmax.
     """
     sizes = TransformerSizes(dim=64, tokens=32, width=512, samples=256, batch=16, queries=8)
     return _transformer(sizes, runs, steps)
