@@ -29,6 +29,7 @@ BASE = {
     "label_noise": 0.0,
     "output_scale": 0.01,
 }
+START_OF_PRUNING = "the first twentieth of the neurons"
 LARGE_START = 0.5  # rows of W_O start at 0.5 sqrt(dim) = 2, four times what training adds to them
 SAMPLES, SUCCESS, LARGE_ENOUGH = 256, 0.01, 16
 """Stored sequences; the largest test error of a success; the least width at which groups of neurons are told apart."""
@@ -98,6 +99,27 @@ def pruning_rise(data: xr.Dataset) -> Estimate:
     return bootstrap(by_seed(data.assign(rise=rise), "rise"))
 
 
+def first_rise(data: xr.Dataset) -> Estimate:
+    """Rise of the test loss when a twentieth of the neurons are pruned."""
+    return bootstrap(by_seed(rise_along(data), "rise", "fraction")[:, 1], window=START_OF_PRUNING)
+
+
+def first_rise_against_random(data: xr.Dataset) -> Estimate:
+    """The same in units of what pruning as many at random does, for the other order given."""
+    rises = by_seed(rise_along(data), "rise", "order", "fraction")[:, :, 1]
+    random = list(data.order.to_numpy()).index("random")
+    return bootstrap(rises, lambda runs, axis: _ratio(runs.mean(axis), random), window=START_OF_PRUNING)
+
+
+def rise_along(data: xr.Dataset) -> xr.Dataset:
+    """Return a dataset with the rise of the test loss along the fraction pruned."""
+    return data.assign(rise=data.pruned_loss - data.test_loss.isel(step=-1))
+
+
+def _ratio(means: np.ndarray, unit: int) -> np.ndarray:
+    return means[..., 1 - unit] / means[..., unit]
+
+
 def needed_width(data: xr.Dataset) -> Estimate:
     """Width from which nine of ten runs end with a test error of 1% at most."""
     errors = by_seed(data.isel(step=-1), "test_error", "width")
@@ -122,7 +144,7 @@ START = (
 
 CLAIMS = [
     Claim(
-        ids=("AT-C4",),
+        ids=("AT-C4", "AT-C-P3"),
         statement="the norms of the rows of W_O fall in two groups",
         source="arXiv:2504.10957, Corollary 2, and arXiv:2402.15607 (sibling models)",
         label="paper",
@@ -159,7 +181,7 @@ CLAIMS = [
         control_reason="one Gaussian group is cut in its middle",
     ),
     Claim(
-        ids=("AT-C5",),
+        ids=("AT-C5", "AT-C-T1", "AT-C-P3", "AT-C-S1"),
         statement="pruning all small neurons leaves the test loss as it is; pruning as many at random does not",
         source="arXiv:2402.15607 (sibling model): error unchanged to order eps",
         label="paper",
@@ -169,6 +191,30 @@ CLAIMS = [
         at={**SMALL, "order": "small_first"},
         control={**SMALL, "order": "random"},
         control_reason="random pruning removes large neurons too",
+    ),
+    Claim(
+        ids=("AT-C5", "AT-C-P3", "AT-C-S1"),
+        statement="random pruning raises the test loss from the first twentieth of the neurons on",
+        source="arXiv:2402.15607 (sibling model): random pruning rises at once; the number is ours",
+        label="unconfirmed",
+        measure=first_rise,
+        prediction=AtLeast(0.002),
+        tolerance_reason="what counts as flat for the small group, 0.01 for a quarter of the neurons, in proportion",
+        at={**SMALL, "order": "random"},
+        control={**SMALL, "order": "small_first"},
+        control_reason="a twentieth of the neurons is less than the small group",
+    ),
+    Claim(
+        ids=("AT-C-P3",),
+        statement="pruning the largest neurons first raises it by more than pruning as many at random",
+        source="expected of two groups; arXiv:2402.15607 (sibling model) does not say it",
+        label="unconfirmed",
+        measure=first_rise_against_random,
+        prediction=AtLeast(1),
+        tolerance_reason="more than once; of as many at random a quarter are small and do nothing",
+        at={**SMALL, "order": ["large_first", "random"]},
+        control={**SMALL, "order": ["small_first", "random"]},
+        control_reason="small neurons do nothing",
     ),
     Claim(
         ids=("AT-B6", "AT-B-T1"),

@@ -16,6 +16,7 @@ from theory_sim.attention import (
     largest_angle,
     leading_directions,
     mean_token_angle,
+    stable_rank,
 )
 
 SEEDS = st.integers(0, 2**31 - 1)
@@ -24,6 +25,17 @@ ANGLE = jax.jit(largest_angle)
 
 def degrees(a, b):
     return np.degrees(scipy.linalg.subspace_angles(np.asarray(a).T, np.asarray(b).T).max())
+
+
+@given(SEEDS)
+def test_stable_rank_is_the_ratio_of_norms_also_from_the_first_singular_values(seed):
+    matrices = np.random.default_rng(seed).normal(size=(3, 7, 5))
+    values = np.linalg.svd(matrices, compute_uv=False)
+    expected = np.linalg.norm(matrices, axis=(1, 2)) ** 2 / np.linalg.norm(matrices, 2, axis=(1, 2)) ** 2
+    np.testing.assert_allclose(stable_rank(values), expected)
+    outside = (values[:, 2:] ** 2).sum(axis=1) / (values**2).sum(axis=1)
+    np.testing.assert_allclose(stable_rank(values[:, :2], outside), expected)
+    assert stable_rank(np.zeros(4)) == 0
 
 
 @given(SEEDS, st.sampled_from([1e-9, 1e-4, 1.0, 1e6]))

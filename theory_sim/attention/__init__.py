@@ -91,6 +91,7 @@ from theory_sim.attention.updates import (
     effective_rank,
     energy_outside,
     largest_angle,
+    stable_rank,
 )
 from theory_sim.decompositions import leading_directions, orthonormal_rows, ranks
 
@@ -172,6 +173,7 @@ __all__ = [
     "selection_capture",
     "selection_outcome",
     "signal_ratio",
+    "stable_rank",
     "stall_norm",
     "sufficient_width",
     "task_vector_transformer",

@@ -3,11 +3,13 @@ r"""The geometry of a weight update `dW = W(t) - W(0)`: its rank, and where its 
 >>> import jax.numpy as jnp
 >>> from theory_sim.decompositions import leading_directions
 >>> values, directions = leading_directions(jnp.diag(jnp.array([3.0, 2.0, 0.1, 0.0])))
->>> int(effective_rank(values)), round(float(energy_outside(values, 2)), 5)
-(2, 0.00077)
+>>> int(effective_rank(values)), round(float(energy_outside(values, 2)), 5), round(float(stable_rank(values)), 3)
+(2, 0.00077, 1.446)
 >>> round(float(largest_angle(directions[:2], jnp.eye(4)[1:3])), 3)
 90.0
 """
+
+from typing import Any
 
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
@@ -22,6 +24,16 @@ def effective_rank(values: Float[Array, " rank"]) -> Int[Array, ""]:
     """Return how many leading directions hold the share `ENERGY` of `sum_k s_k^2`; 0 for an update of zero."""
     energy = jnp.cumsum(jnp.square(values))
     return jnp.where(energy[-1] > 0, jnp.sum(energy < ENERGY * energy[-1]) + 1, 0)
+
+
+def stable_rank(values: Float[Array, "*updates rank"], outside: Any = 0.0) -> Float[Array, "*updates"]:
+    """Return `||dW||_F^2 / ||dW||_2^2 = sum_k s_k^2 / s_1^2`, at most the rank; 0 for an update of zero (AT-C1).
+
+    Of the first few singular values, largest first, and the share of the energy `outside` of them it is the same.
+    """
+    energy = values**2
+    largest = energy[..., 0]
+    return energy.sum(-1) / (1 - outside) / (largest + (largest == 0))
 
 
 def energy_outside(values: Float[Array, " rank"], count: int | Array) -> Float[Array, ""]:
