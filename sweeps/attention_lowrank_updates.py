@@ -23,10 +23,8 @@ from theory_sim.attention import (
     key_angle,
     mean_token_angle,
     pattern_transformer,
-    stable_rank,
     update_rank,
 )
-from theory_sim.attention.updates import ENERGY
 
 BASE = {
     "patterns": 16,
@@ -85,15 +83,6 @@ SWEEP = Sweep(
 def final_rank(data: xr.Dataset) -> Estimate:
     """Directions that hold 95% of the energy of each update after the last step."""
     return bootstrap(by_seed(data.isel(step=-1), "effective_rank", "matrix"))
-
-
-def final_stable_rank(data: xr.Dataset) -> Estimate:
-    """Energy of each update after the last step, in units of that of its first direction."""
-    last = data.isel(step=-1)
-    first = last.singular_values.isel(singular_value=slice(0, 2)).transpose(..., "singular_value")
-    rank = last.outside_energy.transpose(*first.dims[:-1])
-    rank = rank.copy(data=stable_rank(first.to_numpy(), rank.to_numpy()))
-    return bootstrap(by_seed(last.assign(stable_rank=rank), "stable_rank", "matrix"))
 
 
 def active_angle(data: xr.Dataset) -> Estimate:
@@ -167,19 +156,6 @@ CLAIMS = [
         at={**BASE, "matrix": ["query", "key"]},
         control={**BASE, **RANDOM, "matrix": ["query", "key"]},
         control_reason="with random labels no pattern is relevant: the updates have the rank of the data",
-    ),
-    Claim(
-        ids=("AT-C1", "AT-C-T1", "AT-C-T2"),
-        statement="the updates of W_Q and W_K have stable rank 2 at most, for two discriminative patterns",
-        source=f"{PAPER}, abstract: low rank, set by the number of label-relevant patterns (2 is not in it)",
-        label="unconfirmed",
-        measure=final_stable_rank,
-        prediction=AtMost(update_rank() / ENERGY),
-        tolerance_reason="||dW||_F^2 / ||dW||_2^2 is at most the rank; as for the effective rank, a twentieth of the"
-        " energy may lie elsewhere",
-        at={**BASE, **ATTENTION},
-        control={**BASE, **RANDOM, **ATTENTION},
-        control_reason="as above",
     ),
     *[
         Claim(

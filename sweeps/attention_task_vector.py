@@ -4,6 +4,8 @@ The corollaries bound norms at the end of training by `M eps + 1/log M` (dW), `T
 rows), with constants that are not known to us. What they leave open is derived here, for the start of training.
 """
 
+from collections.abc import Callable
+
 import numpy as np
 import xarray as xr
 
@@ -100,19 +102,19 @@ SWEEP = Sweep(
 )
 
 
-def final_rank(data: xr.Dataset) -> Estimate:
-    """Directions that hold 95% of the energy of the update after the last step."""
-    return bootstrap(by_seed(data.isel(step=-1), "effective_rank"))
+def final(name: str, *dims: str) -> Callable[[xr.Dataset], Estimate]:
+    """Return the measure of the mean of a metric after the last step, along some dimensions."""
+    return lambda data: bootstrap(by_seed(data.isel(step=-1), name, *dims))
+
+
+def at_largest_width(name: str) -> Callable[[xr.Dataset], np.ndarray]:
+    """Return the prediction that a metric is at each width its mean at the largest."""
+    return lambda data: by_seed(data, name, "width")[:, -1].mean()
 
 
 def early(data: xr.Dataset, name: str) -> xr.DataArray:
     """Return a metric at the last record with a training loss of at least `EARLY_LOSS`."""
     return at_last(data[name], data.train_loss >= EARLY_LOSS)
-
-
-def final_residual(data: xr.Dataset) -> Estimate:
-    """Share of the norm outside rank one at each number of patterns, after the last step."""
-    return bootstrap(by_seed(data.isel(step=-1), "relative_residual", "patterns"))
 
 
 def early_residual(data: xr.Dataset) -> Estimate:
@@ -156,36 +158,15 @@ def in_units_of_first(norms: np.ndarray, axis: int) -> np.ndarray:
     return means[..., 1:] / means[..., :1]
 
 
-def final_angle(data: xr.Dataset) -> Estimate:
-    """Angles of the leading singular vectors of dW and dV to mu_T after the last step."""
-    return bootstrap(by_seed(data.isel(step=-1), "angle", "side"))
-
-
 def small_fraction(data: xr.Dataset) -> Estimate:
     """Fraction of small rows of dV, along the axis with several values."""
-    axis = "width" if data.width.ndim else "patterns"
-    return bootstrap(by_seed(data, "small_fraction", axis))
-
-
-def fraction_at_largest_width(data: xr.Dataset) -> np.ndarray:
-    """Return the mean fraction of small rows at the largest width."""
-    return by_seed(data, "small_fraction", "width")[:, -1].mean()
+    return bootstrap(by_seed(data, "small_fraction", "width" if data.width.ndim else "patterns"))
 
 
 def width_exponent(data: xr.Dataset) -> Estimate:
     """Log-log slope of the norm of a group of rows against the width."""
     widths = data.width.to_numpy()
     return exponent(widths, by_seed(data, "group_norm", "width"), window=(widths[0], widths[-1]))
-
-
-def norm_by_width(data: xr.Dataset) -> Estimate:
-    """Norm of a group of rows at each width."""
-    return bootstrap(by_seed(data, "group_norm", "width"))
-
-
-def at_largest_width(data: xr.Dataset) -> np.ndarray:
-    """Return the mean norm of a group of rows at the largest width."""
-    return by_seed(data, "group_norm", "width")[:, -1].mean()
 
 
 def norm_by_start(data: xr.Dataset) -> Estimate:
@@ -235,7 +216,7 @@ CLAIMS = [
             statement=f"the update of {name} has effective rank 1 after training",
             source=f"{FIRST} (a rank-one matrix is near; effective rank, 95% of the energy, is ours)",
             label="paper",
-            measure=final_rank,
+            measure=final("effective_rank"),
             prediction=Equals(1, tolerance=0.5),
             tolerance_reason="a rank is a whole number",
             at={**BASE, "matrix": name},
@@ -259,7 +240,7 @@ CLAIMS = [
         source=f"{FIRST} (rank one, Theta(eps)); the second direction is derived here",
         label="derived",
         derivation=SECOND_DIRECTION,
-        measure=final_residual,
+        measure=final("relative_residual", "patterns"),
         prediction=MatchesCurve(lambda data: value_residual(data.patterns, RELEVANT, CONFUSION), 0.15),
         tolerance_reason="the labels of 128 samples are unequal by a tenth, their mean tokens off by 0.2/sqrt(128), a"
         " seventh of c at M = 14",
@@ -285,7 +266,7 @@ CLAIMS = [
     ),
     Claim(
         ids=("AT-C6", "AT-C-T3"),
-        statement="early, dW has the derived share outside rank one, which vanishes like 1/sqrt(M)",
+        statement="early, dW has the derived share outside rank one, which vanishes like 1/sqrt(M) at large M",
         source=f"{FIRST} (M eps + 1/log M); the share is derived here",
         label="derived",
         derivation="The gradient is C b x^T; C, the covariance of a sequence's tokens, is alpha_* + alpha_# along mu_T"
@@ -326,7 +307,7 @@ CLAIMS = [
         tolerance_reason="the same as for dV",
         at={**BASE, **W},
         control={**BASE, **W, **RANDOM},
-        control_reason="random labels make no direction relevant: more directions are learnt as the error falls",
+        control_reason="random labels make no direction relevant, on which the update could concentrate",
         remark="it rises: queries mu_T that attend to mu_T have no gradient left, irrelevant ones add c c^T still",
     ),
     Claim(
@@ -363,7 +344,7 @@ CLAIMS = [
         label="derived",
         derivation="mu_T -> -mu_T with the labels exchanged leaves the problem as it is, so that dW has no cross terms"
         "\nof mu_T and c, and dV's two directions are mu_T and c, of which mu_T is the larger.",
-        measure=final_angle,
+        measure=final("angle", "side"),
         prediction=AtMost(10),
         tolerance_reason="labels of 128 samples are unequal by 9%, which turns the larger direction of dV by about as"
         " many hundredths of a right angle; those of dW by the fluctuation of mean tokens, 0.2/(kappa sqrt(128))",
@@ -391,7 +372,7 @@ CLAIMS = [
         source=f"{SECOND} (a constant fraction)",
         label="paper",
         measure=small_fraction,
-        prediction=MatchesCurve(fraction_at_largest_width, relative_tolerance=0.4),
+        prediction=MatchesCurve(at_largest_width("small_fraction"), relative_tolerance=0.4),
         tolerance_reason="a third of 16 rows of 8 runs is known to 0.04, 12% of it; the interval is twice that",
         at=along("width", NEURONS),
         control=along("patterns", NEURONS),
@@ -424,8 +405,8 @@ CLAIMS = [
         label="derived",
         derivation="A row stops where it leaves the active side of all samples: it moves by its coordinate along"
         " zbar_y,\nN(0, value_scale^2), and only the time to get there grows with sqrt(m).",
-        measure=norm_by_width,
-        prediction=MatchesCurve(at_largest_width, relative_tolerance=0.25),
+        measure=final("group_norm", "width"),
+        prediction=MatchesCurve(at_largest_width("group_norm"), relative_tolerance=0.25),
         tolerance_reason="a step of 0.2 |zbar| / (2 sqrt(m)), |zbar| = 0.464 at M = 2, is 0.0116 at m = 16: 29% of a"
         " start of 0.04, and overshoots by half of it, 15%; a tenth is left for the spread of few rows",
         at={**along("width", NEURONS), **SMALL},
