@@ -42,7 +42,7 @@ def draw(data: xr.Dataset) -> Figure:
         panel_label(axis, letter, title)
     for axis in (fitted, selected):
         for name, x, y, turn in (
-            ("harmful", 0.03, 0.45, 90),
+            ("not benign", 0.03, 0.45, 90),
             ("benign", 0.36, 0.55, 0),
             ("no overfitting", 0.86, 0.06, 90),
         ):
