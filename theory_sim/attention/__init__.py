@@ -10,7 +10,6 @@ from theory_sim.attention.benign_rates import (
     selected_chance,
     signal_ratio,
 )
-from theory_sim.attention.least_norm import LeastNorm, least_norm
 from theory_sim.attention.margin import (
     MaxMargin,
     attention_margins,
@@ -92,7 +91,6 @@ __all__ = [
     "UNIMODAL_SEPARATION",
     "Groups",
     "HeadMargin",
-    "LeastNorm",
     "MaxMargin",
     "MeanField",
     "PromptMargin",
@@ -130,7 +128,6 @@ __all__ = [
     "largest_rank",
     "leading_directions",
     "least_label_noise",
-    "least_norm",
     "local_share",
     "margin_instances",
     "max_margin",
