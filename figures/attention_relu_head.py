@@ -55,7 +55,7 @@ def draw_problems(axis, data):
         axis.plot(*np.concatenate(points, axis=1), ".", color=COLOR[name], markersize=3, label=LABELS[name])
     norms = np.array([10.0, 200.0])
     least = untouched_start(4, int(data["inputs"]), int(data["tokens"]))
-    theory_line(axis, norms, least / (2 * norms**2), label="bound: what the start keeps")
+    theory_line(axis, norms, least / (2 * norms**2), label="what the start keeps, mean")
     log_axes(axis)
     axis.set(xlabel=r"$\|W\|_F$", ylabel="$1 -$ corr with the solution", ylim=(1e-6, 100))
     axis.legend(loc="upper left", fontsize=6)

@@ -82,8 +82,8 @@ def untouched_start(dim: ArrayLike, inputs: int, tokens: int) -> Curve:
     """Return `(d^2 - n (T - 1)) / 3 d`, the mean square of the part of a start that no gradient changes.
 
     Derived: gradients lie in the span of the `n (T - 1)` matrices `(x_it - x_i1) z_i^T`, and the entries of the start,
-    uniform within `1 / sqrt(d)`, have variance `1 / 3 d`. So `1 - corr` with a solution in that span is at least this
-    over `2 ||W||^2`.
+    uniform within `1 / sqrt(d)`, have variance `1 / 3 d`. So, on average over starts, `1 - corr` with a solution in
+    that span is at least about this over `2 ||W||^2`.
     """
     size = np.asarray(dim, float)
     return np.asarray(np.maximum(size**2 - inputs * (tokens - 1), 0.0) / (3 * size))
