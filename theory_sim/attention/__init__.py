@@ -65,6 +65,8 @@ from theory_sim.attention.relu_head import relu_head
 from theory_sim.attention.selection_capture import selection_capture
 from theory_sim.attention.selection_outcome import selection_outcome
 from theory_sim.attention.selection_rates import (
+    PUBLISHED_COUNTS,
+    PUBLISHED_ERRORS,
     direction_error_curve,
     gradient_excess_loss,
     gradient_norm_slope,
@@ -88,6 +90,8 @@ from theory_sim.attention.updates import (
 from theory_sim.decompositions import leading_directions, orthonormal_rows, ranks
 
 __all__ = [
+    "PUBLISHED_COUNTS",
+    "PUBLISHED_ERRORS",
     "UNIMODAL_SEPARATION",
     "Groups",
     "HeadMargin",
