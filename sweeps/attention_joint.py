@@ -186,6 +186,7 @@ CLAIMS = [
         control_reason="a slow head does not tell the inputs apart before the prompt has: the plain problem counts",
         prediction=AtMost(0.02),
         tolerance_reason="a residual of some units, or tens where constraints are nearly parallel, over ||p|| = 1500",
+        remark="an input that is almost a support vector is not relaxed fully (claim on paced margins)",
     ),
     Claim(
         ids=("AT-D4",),
