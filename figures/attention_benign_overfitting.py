@@ -5,7 +5,7 @@ import xarray as xr
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 
-from theory_sim import bootstrap, by_seed, computed
+from theory_sim import bootstrap, by_seed, computed, first_reach
 from theory_sim.attention import mean_field
 from theory_sim.plotting import COLORS, figure, interval, label_line, log_axes, panel_label, theory_line
 
@@ -35,14 +35,14 @@ def draw(data: xr.Dataset) -> Figure:
         log_axes(axis)
         axis.set(xlabel=r"signal norm $|\mu|$", ylabel="dimension $d$", xlim=axis.get_xlim())
         for curves in (field.noisy_attention, field.test_selected):
-            theory_line(axis, half(curves), dims)
+            theory_line(axis, np.exp(first_reach(np.log(FINE), curves, 0.5)), dims)
         bar = fig.colorbar(mesh, ax=axis, location="bottom", ticks=[0, 0.5, 1], shrink=0.9)
         bar.ax.set_xlabel("of the relevant token", fontsize=6.5)
         bar.ax.set_ylabel(" ")
         panel_label(axis, letter, title)
     for axis in (fitted, selected):
         for name, x, y, turn in (
-            ("harmful", 0.03, 0.45, 90),
+            ("not benign", 0.03, 0.45, 90),
             ("benign", 0.36, 0.55, 0),
             ("no overfitting", 0.86, 0.06, 90),
         ):
@@ -57,7 +57,8 @@ def draw(data: xr.Dataset) -> Figure:
         interval(cut, last["signal_norm"], found, color=color, label=label, markersize=2)
     theory_line(cut, FINE, field.test_error[-1], label="mean field")
     log_axes(cut, "x")
-    cut.axvline(half(field.noisy_attention[-1:])[0], color="black", linewidth=0.8, linestyle=":")
+    fitted_below = np.exp(first_reach(np.log(FINE), field.noisy_attention[-1], 0.5))
+    cut.axvline(fitted_below, color="black", linewidth=0.8, linestyle=":")
     cut.set(xlabel=r"signal norm $|\mu|$", ylabel="error", ylim=(-0.03, 1.08))
     cut.legend(loc="center left", bbox_to_anchor=(0.12, 0.6))
     panel_label(cut, "c", f"errors, $d$ = {int(last['dim'][0])}")
@@ -86,9 +87,3 @@ def draw(data: xr.Dataset) -> Figure:
     noise.legend(loc="upper left", bbox_to_anchor=(0, 0.93))
     panel_label(noise, "d", f"noise, $d$ = {int(data['dim'][0])}")
     return fig
-
-
-def half(curves):
-    """Return the signal norm at which each curve is first at one half."""
-    first = np.argmax(curves >= 0.5, axis=1)
-    return np.where(curves.max(axis=1) >= 0.5, FINE[first], np.nan)

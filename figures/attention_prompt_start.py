@@ -1,4 +1,4 @@
-"""Share of starts that end at the second best token, by the norm of the start."""
+"""Share of starts that do not end at the best token, by the norm of the start."""
 
 import numpy as np
 import xarray as xr
@@ -23,9 +23,7 @@ def draw(data: xr.Dataset) -> Figure:
     theory_line(axis, radii[[0, -1]], [local_share()] * 2, label="far starts, derived")
     theory_line(axis, radii[[0, -1]], [0, 0])
     log_axes(axis, "x")
-    axis.set(
-        xlabel=r"norm of the start $\|p(0)\|$", ylabel="share at the second best token", ylim=(-0.02, 0.62)
-    )
+    axis.set(xlabel=r"norm of the start $\|p(0)\|$", ylabel="share not at the best token", ylim=(-0.02, 0.62))
     axis.legend(loc="upper left")
     return fig
 

@@ -5,10 +5,8 @@ import xarray as xr
 from matplotlib.figure import Figure
 
 from theory_sim import bootstrap, by_seed
+from theory_sim.attention import PUBLISHED_COUNTS
 from theory_sim.plotting import COLORS, figure, interval, panel_label, theory_line
-
-PUBLISHED = {0.0: 1.0, 0.2: 2.7, 1.0: 7.0, 4.0: 10.0}
-"""Read from Fig. 9 of arXiv:2308.16898."""
 
 
 def draw(data: xr.Dataset) -> Figure:
@@ -23,7 +21,7 @@ def draw(data: xr.Dataset) -> Figure:
     theory_line(
         axes[0], places, by_seed(data, "predicted", "penalty").mean(axis=0), label="projection on the simplex"
     )
-    shown = [(place, PUBLISHED[p]) for place, p in enumerate(penalties) if p in PUBLISHED]
+    shown = [(place, PUBLISHED_COUNTS[p]) for place, p in enumerate(penalties) if p in PUBLISHED_COUNTS]
     axes[0].plot(*zip(*shown, strict=True), "x", color=COLORS[1], markersize=5, label="published")
     axes[0].set(ylabel="selected tokens, mean", ylim=(0, 11))
     axes[0].legend(loc="upper left")

@@ -5,11 +5,9 @@ import xarray as xr
 from matplotlib.figure import Figure
 
 from theory_sim import bootstrap, by_seed
-from theory_sim.attention import untouched_start
+from theory_sim.attention import PUBLISHED_ERRORS, untouched_start
 from theory_sim.plotting import COLORS, figure, interval, log_axes, panel_label, theory_line
 
-PUBLISHED = {"finite_and_margin": [3e-2, 1.7e-2, 7.5e-3, 6e-3], "margin": [6e-2, 3.5e-2, 2e-2, 1.7e-2]}
-"""Read from Fig. 8 of arXiv:2308.16898, in dimensions 4, 6, 8 and 10."""
 LABELS = {
     "one_token": "one token a sequence",
     "margin": r"$W^{mm}$, all margins",
@@ -37,8 +35,8 @@ def draw_errors(axis, data):
             values = by_seed(cell, "error")[by_seed(cell, "accepted") == 1]
             if len(values) > 1:
                 interval(axis, [dim], bootstrap(values[:, None]), color=COLOR[name])
-        if name in PUBLISHED:
-            axis.plot([4, 6, 8, 10], PUBLISHED[name], "x", color=COLOR[name], markersize=5)
+        if name in PUBLISHED_ERRORS:
+            axis.plot([4, 6, 8, 10], PUBLISHED_ERRORS[name], "x", color=COLOR[name], markersize=5)
     log_axes(axis, "y")
     axis.set(xlabel="dimension $d$", ylabel="$1 -$ corr with the solution", ylim=(1e-5, 1e4), xlim=(3, 11))
     axis.legend(loc="upper left", title=r"mean; $\times$ published", title_fontsize=6, fontsize=6)
@@ -55,7 +53,7 @@ def draw_problems(axis, data):
         axis.plot(*np.concatenate(points, axis=1), ".", color=COLOR[name], markersize=3, label=LABELS[name])
     norms = np.array([10.0, 200.0])
     least = untouched_start(4, int(data["inputs"]), int(data["tokens"]))
-    theory_line(axis, norms, least / (2 * norms**2), label="bound: what the start keeps")
+    theory_line(axis, norms, least / (2 * norms**2), label="what the start keeps, mean")
     log_axes(axis)
     axis.set(xlabel=r"$\|W\|_F$", ylabel="$1 -$ corr with the solution", ylim=(1e-6, 100))
     axis.legend(loc="upper left", fontsize=6)

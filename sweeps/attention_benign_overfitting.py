@@ -1,6 +1,7 @@
-"""Token selection with noisy labels: overfitting that is benign, harmful, or absent, by signal norm and dimension.
+"""Token selection with noisy labels: overfitting that is benign, not benign, or absent, by signal norm and dimension.
 
-Sizes and steps are those of the official code of arXiv:2409.17625, except for the label noise: the mean field says that
+Sizes are those of the official code of arXiv:2409.17625, but for three. Its step size, 5e-3 at d = 2000, is 10 / d, and
+goes like that here; it draws 1000 new inputs, not 400; and its label noise is 0.2, not 0.1: the mean field says that
 with 0.2 a signal that keeps noisy labels from being fitted must be three times as strong as with 0.1.
 """
 
@@ -21,6 +22,7 @@ from theory_sim import (
     bootstrap,
     by_seed,
     computed,
+    first_reach,
 )
 from theory_sim.attention import MeanField, benign_selection, mean_field
 
@@ -77,29 +79,17 @@ SWEEP = Sweep(
 )
 
 
-def reached(curves: np.ndarray, norms: np.ndarray) -> np.ndarray:
-    """Return the signal norm at which each curve, `[..., norms]`, is first at one half, log-linear between norms.
-
-    A curve that never is, is so at infinity; one that starts above, at the first norm.
-    """
-    flat = curves.reshape(-1, len(norms))
-    first = np.argmax(flat >= 0.5, axis=1)
-    before, rows = np.maximum(first - 1, 0), np.arange(len(flat))
-    low, high = flat[rows, before], flat[rows, first]
-    share = np.where(high > low, (0.5 - low) / np.where(high > low, high - low, 1.0), 0.0)
-    logs = np.log(norms)
-    found = np.exp(logs[before] + share * (logs[first] - logs[before]))
-    return np.where(flat[rows, first] >= 0.5, found, np.inf).reshape(curves.shape[:-1])
-
-
 def boundary(name: str):
-    """Measure at each dimension the signal norm at which a metric's mean over problems is one half."""
+    """Measure at each dimension the signal norm at which a metric's mean over problems is one half.
+
+    Log-linear between norms.
+    """
 
     def measure(data: xr.Dataset) -> Estimate:
         norms = np.asarray(computed(data)["signal_norm"])
         return bootstrap(
             by_seed(data, name, "dim", "signal_norm"),
-            lambda runs, axis: reached(runs.mean(axis=axis), norms),
+            lambda runs, axis: np.exp(first_reach(np.log(norms), runs.mean(axis=axis), 0.5)),
             window=f"{len(norms)} signal norms",
         )
 
@@ -114,7 +104,7 @@ def slope(name: str):
         logs = np.log(dims) - np.log(dims).mean()
 
         def fitted(samples: np.ndarray, axis: int) -> np.ndarray:
-            return np.log(reached(samples.mean(axis=axis), norms)) @ logs / (logs @ logs)
+            return first_reach(np.log(norms), samples.mean(axis=axis), 0.5) @ logs / (logs @ logs)
 
         runs = by_seed(data, name, "dim", "signal_norm")
         return bootstrap(runs, fitted, window=f"d = {dims[0]:g} to {dims[-1]:g}")
@@ -127,7 +117,7 @@ FINE = np.geomspace(2.5, 600, 140)
 
 def theory(name: str):
     """Return the function of data that gives the mean field's boundary of a metric, at each dimension."""
-    return lambda data: reached(getattr(of_mean_field(data, FINE), name), FINE)
+    return lambda data: np.exp(first_reach(np.log(FINE), getattr(of_mean_field(data, FINE), name), 0.5))
 
 
 def of_mean_field(data: xr.Dataset, norms: np.ndarray) -> MeanField:
@@ -213,22 +203,35 @@ GRID = "signal norms are a factor 1.12 or 1.26 apart"
 CLAIMS = [
     Claim(
         ids=("AT-D-N3", "AT-D-N3a"),
-        statement="benign: between the boundaries noisy labels are fitted and new inputs are classified rightly",
+        statement="benign: between the boundaries noisy labels are fitted",
         source=f"{PAPER}, abstract",
         label="paper",
-        measure=means(train_error=1, test_error=1),
+        measure=means(train_error=1),
         at=BENIGN,
         control=STRONG,
         control_reason="with a strong signal noisy labels are not fitted",
         prediction=AtMost(0.01),
-        tolerance_reason="one label of 20 in five problems, or one of 100 new inputs",
+        tolerance_reason="one label of 20 in five problems",
+    ),
+    Claim(
+        ids=("AT-D-N3", "AT-D-N3a"),
+        statement="benign: between the boundaries new inputs are classified rightly after all labels are fitted",
+        source=f"{PAPER}, abstract",
+        label="paper",
+        measure=means(test_error=1),
+        at=BENIGN,
+        control=WEAK,
+        control_reason="with a weak signal over a tenth of new inputs are misclassified",
+        prediction=AtMost(0.01),
+        tolerance_reason="one of 100 new inputs",
+        remark="uniform attention has no test error here either: what is tested is that fitting does no harm",
     ),
     Claim(
         ids=("AT-D-N3", "AT-D-N3b"),
-        statement="no overfitting: with a strong signal noisy labels are not fitted, new inputs are classified rightly",
+        statement="no overfitting: with a strong signal noisy labels are not fitted",
         source=f"{PAPER} (at second hand: a high signal-to-noise ratio leads to no overfitting)",
         label="unconfirmed",
-        measure=means(noisy_error=1, test_error=-1),
+        measure=means(noisy_error=1),
         at=STRONG,
         control=BENIGN,
         control_reason="with a moderate one they are fitted",
@@ -237,16 +240,19 @@ CLAIMS = [
     ),
     Claim(
         ids=("AT-D-N3", "AT-D-N3c"),
-        statement="harmful: with a weak signal all labels are fitted, and over a tenth of new inputs are misclassified",
+        statement="not benign: with a weak signal all labels are fitted, and over a tenth of new inputs are"
+        " misclassified, about as many as by uniform attention",
         source="derived: mean field",
         label="derived",
-        derivation=f"{RATIO}: 0.4 at most\nhere: a quarter of new inputs select the relevant token, 0.2 are wrong",
+        derivation=f"{RATIO}: 0.4 at most\nhere: a quarter of new inputs select the relevant token, 0.2 are wrong;"
+        " Phi(-|mu| / sqrt(2 T)) by uniform attention",
         measure=means(train_error=-1, test_error=1),
         at=WEAK,
         control=BENIGN,
         control_reason="with a stronger signal new inputs are classified rightly",
         prediction=AtLeast(np.array([0.99, 0.1])),
         tolerance_reason="one label of 20 in five problems may be missed; two thirds of the predicted error",
+        remark="no test of harm: uniform attention, before training, has about the same error",
     ),
     Claim(
         ids=("AT-D-N3", "AT-D-N3d"),
@@ -265,20 +271,8 @@ CLAIMS = [
         tolerance_reason=f"2400 new inputs leave 0.008 of 0.16; {FIELD}",
     ),
     Claim(
-        ids=("AT-D-N3", "AT-D-N3e"),
-        statement="at d = 4500, |mu| = 5 the test error is about 0.09",
-        source=f"{PAPER}, a figure of v1 (at second hand: accuracies 100% and 91%)",
-        label="unconfirmed",
-        measure=means(test_error=1),
-        at=cells((4500,), 4.9, 5.1),
-        control=cells((4500,), 0, 3.5),
-        control_reason="a weaker signal",
-        prediction=Equals(0.09, tolerance=0.03),
-        tolerance_reason="the published error is of one problem; its label noise and steps are not known",
-    ),
-    Claim(
         ids=("AT-D-N3", "AT-D-N3f"),
-        statement="between benign and harmful: the boundary of selection on new inputs goes like d^(1/4)",
+        statement="between not benign and benign: the boundary of selection on new inputs goes like d^(1/4)",
         source=NOTEBOOK,
         label="derived",
         derivation=RATIO,
@@ -334,10 +328,22 @@ CLAIMS = [
     ),
     Claim(
         ids=("AT-D-N3", "AT-D-N3i"),
-        statement="benign overfitting selects: clean and new inputs the relevant token, noisy inputs another",
+        statement="benign overfitting selects: clean and new inputs the relevant token",
         source=f"{PAPER} (mechanism, at second hand)",
         label="unconfirmed",
-        measure=means(clean_attention=1, test_selected=1, noisy_attention=-1),
+        measure=means(clean_attention=1, test_selected=1),
+        at=BENIGN,
+        control={**BENIGN, "step": [0]},
+        control_reason="before training attention is uniform",
+        prediction=AtLeast(0.95),
+        tolerance_reason="the mean field has 0.99 and more",
+    ),
+    Claim(
+        ids=("AT-D-N3", "AT-D-N3i"),
+        statement="benign overfitting selects: noisy inputs another token than the relevant one",
+        source=f"{PAPER} (mechanism, at second hand)",
+        label="unconfirmed",
+        measure=means(noisy_attention=-1),
         at=BENIGN,
         control=STRONG,
         control_reason="with a strong signal noisy inputs too attend to the relevant token",

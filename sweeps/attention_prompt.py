@@ -128,7 +128,7 @@ CLAIMS = [
     Claim(
         ids=("AT-D1",),
         statement="normalised steps: the norm of the prompt is eta t",
-        source="arXiv:2306.13596 (direction, without a rate)",
+        source="arXiv:2306.13596, abstract (direction); the rate is derived",
         label="derived",
         derivation=f"{TAIL}\nall steps have length eta, and late ones are parallel",
         measure=norm_share,
@@ -141,7 +141,7 @@ CLAIMS = [
     Claim(
         ids=("AT-D1",),
         statement="gradient descent: the norm of the prompt grows by ||p^mm|| for each unit of ln t",
-        source="arXiv:2306.13596 (direction, without a rate)",
+        source="arXiv:2306.13596, abstract (direction); the rate is derived",
         label="derived",
         derivation=f"{TAIL}\neta ||grad L|| = eta (L - L*)/||p^mm|| = ||p^mm||/t",
         measure=norm_slope,
@@ -154,7 +154,7 @@ CLAIMS = [
     Claim(
         ids=("AT-D1", "AT-D-T1"),
         statement="normalised steps: the error of the prompt's direction falls like 1/t",
-        source="arXiv:2306.13596 (direction, without a rate)",
+        source="arXiv:2306.13596, abstract (direction); the rate is derived",
         label="derived",
         derivation=f"{TAIL}\n|r|/||p|| with a bounded residual r and ||p|| = eta t",
         measure=direction_exponent,
@@ -192,7 +192,7 @@ CLAIMS = [
     ),
     Claim(
         ids=("AT-D3", "AT-D-S1"),
-        statement="logistic loss: no scale lets an input lead by more than 0.035",
+        statement="logistic loss: no scale lets an input lead by more than 0.05 (0.035 in the limit)",
         source="arXiv:2306.13596, official code (comparison of losses; the bound is derived)",
         label="derived",
         derivation="C s(-C) is at most 0.2785, at C = 1.278, against s(-1) = 0.2689 of the other input:\n"

@@ -58,7 +58,7 @@ def share_of_best(data: xr.Dataset) -> Estimate:
     return proportion(int(found.sum()), len(found))
 
 
-def share_of_second(data: xr.Dataset) -> Estimate:
+def share_not_best(data: xr.Dataset) -> Estimate:
     """Measure the share of starts that do not end at the best token."""
     found = by_seed(data, "global")
     return proportion(int((1 - found).sum()), len(found))
@@ -74,12 +74,12 @@ SOURCE = "arXiv:2306.13596, official code (single input of three tokens"
 CLAIMS = [
     Claim(
         ids=("AT-D2", "AT-D-S1"),
-        statement="third score below the second best: the start decides, 0.383 of far starts end at the second best",
+        statement="third score below the second best: 0.383 of far starts do not end at the best token",
         source=f"{SOURCE}; the share is derived)",
         label="derived",
         derivation="attention on one token moves the prompt by the larger of the two others' pulls: away from the\n"
         "best token for starts between -(180 - 47.7) and 5.7 degrees, from the slopes 1.1 and 0.1 of the keys",
-        measure=share_of_second,
+        measure=share_not_best,
         at=cells(LOCAL, FAR),
         control=cells(EQUAL, FAR),
         control_reason="with equal scores no token but the best one is locally optimal",
@@ -107,7 +107,7 @@ CLAIMS = [
         label="derived",
         derivation="at zero minus the gradient points 57.8 degrees up, beyond the 47.7 from which on the best token\n"
         "has the most attention",
-        measure=share_of_second,
+        measure=share_not_best,
         at=cells(LOCAL, NEAR),
         control=cells(LOCAL, FAR),
         control_reason="far starts end where they point",

@@ -94,7 +94,8 @@ CLAIMS = [
     ],
     Claim(
         ids=("AT-A14", "AT-A-T6"),
-        statement="descent at equal norm has the direction of the regularisation path, up to 1/R or less",
+        statement="the directions of descent and path approach each other at least like R^(-3/4) at these norms (1/R is"
+        " derived as the limit)",
         source="arXiv:2308.16898, Theorems 2 and 4 (the same limit)",
         label="derived",
         derivation="both have the same part across W^mm in the span of the support tokens; descent keeps a bounded one"
@@ -109,7 +110,8 @@ CLAIMS = [
     ),
     Claim(
         ids=("AT-A14", "AT-A-P1"),
-        statement="descent at equal norm is farther from the max margin direction than the regularisation path",
+        statement="equal scores of the other tokens: in the median, descent at equal norm is farther from the max"
+        " margin direction than the regularisation path",
         source="derived; arXiv:2308.16898, Theorems 2 and 4, give the same limit",
         label="derived",
         derivation="the part that descent keeps outside of the span of the support tokens adds to C in squares",

@@ -14,6 +14,7 @@ from theory_sim import (
     crossing,
     decay,
     exponent,
+    first_reach,
     proportion,
     rate,
     time_to,
@@ -86,6 +87,14 @@ def test_crossing_of_a_straight_line_is_exact(level, seeds):
     x = np.array([0.0, 1.0, 2.5, 4.0, 10.0])
     found = crossing(x, np.tile(x / 10, (seeds, 1)), level)
     np.testing.assert_allclose([found.value, found.low, found.high], 10 * level)
+
+
+def test_each_curve_of_any_shape_first_reaches_its_own_level():
+    x = np.array([0.0, 1.0, 3.0])
+    curves = np.array([[[0.0, 1.0, 5.0], [2.0, 0.0, 9.0]], [[0.0, 0.2, 0.4], [0.0, 4.0, 0.0]]])
+    np.testing.assert_allclose(first_reach(x, curves, 2.0), [[1.5, 0.0], [np.inf, 0.5]])
+    np.testing.assert_allclose(first_reach(x, curves[:, 0], np.array([3.0, 0.3])), [2.0, 2.0])
+    assert first_reach(x, curves[0, 0], 3.0) == 2.0
 
 
 def test_a_level_never_reached_is_crossed_at_infinity_and_one_always_reached_is_doubted():

@@ -153,9 +153,23 @@ def time_to(
     """
     steps, values = np.asarray(steps, dtype=float), np.asarray(values, dtype=float)
     with np.errstate(divide="ignore", invalid="ignore"):
-        logs = np.log(np.maximum(values, 1e-300)).reshape(-1, len(steps))
-        times = _first_reach(steps, -logs, -np.log(level))
-    return times.reshape(values.shape[:-1])
+        return first_reach(steps, -np.log(np.maximum(values, 1e-300)), -np.log(level))
+
+
+def first_reach(
+    x: Float[np.ndarray, "x"], curves: Float[np.ndarray, "*curves x"], level: float | np.ndarray
+) -> Float[np.ndarray, "*curves"]:
+    """Return the first `x` at which each curve is at or above `level`, linear between the given ones; else infinity.
+
+    `x` increases; `level` is a number, or one for each curve. A curve that starts there arrives at the first x.
+    """
+    above = curves >= np.asarray(level)[..., None]
+    first = above.argmax(axis=-1)
+    before = np.maximum(first - 1, 0)
+    y0, y1 = (np.take_along_axis(curves, at[..., None], axis=-1)[..., 0] for at in (before, first))
+    share = np.where(y1 > y0, (level - y0) / np.where(y1 > y0, y1 - y0, 1.0), 1.0)
+    reached = np.where(first == 0, x[0], x[before] + share * (x[first] - x[before]))
+    return np.where(above.any(axis=-1), reached, np.inf)
 
 
 def decay(
@@ -194,12 +208,12 @@ def crossing(x: Float[np.ndarray, "x"], values: Float[np.ndarray, "seeds x"], le
     """
     x, values = np.asarray(x, dtype=float), np.asarray(values, dtype=float)
     window = f"level {level:.4g}, linear between {len(x)} values from {x[0]:g} to {x[-1]:g}"
-    value = _first_reach(x, values.mean(axis=0)[None], level)[0]
+    value = first_reach(x, values.mean(axis=0), level)
     if not np.isfinite(values).all():
         return _unbounded(value, window, "some runs are not finite")
     if len(values) < 2:
         return _unbounded(value, window, "one seed: no interval")
-    low, high = _interval(len(values), lambda seeds: _first_reach(x, values[seeds].mean(axis=1), level))
+    low, high = _interval(len(values), lambda seeds: first_reach(x, values[seeds].mean(axis=1), level))
     doubts = ("the level is reached at the first value: the crossing lies below",) if value == x[0] else ()
     return Estimate(float(value), float(low), float(high), window, doubts)
 
@@ -254,17 +268,6 @@ def _fit_doubts(
 def _least_squares(x: np.ndarray, y: Float[np.ndarray, "seeds points"]) -> Float[np.ndarray, "seeds"]:
     centred = x - x.mean()
     return y @ centred / (centred @ centred)
-
-
-def _first_reach(x: np.ndarray, curves: Float[np.ndarray, "curves x"], level: float) -> np.ndarray:
-    above = curves >= level
-    first = above.argmax(axis=1)
-    rows = np.arange(len(curves))
-    before = np.maximum(first - 1, 0)
-    y0, y1 = curves[rows, before], curves[rows, first]
-    share = np.where(y1 > y0, (level - y0) / np.where(y1 > y0, y1 - y0, 1.0), 1.0)
-    reached = np.where(first == 0, x[0], x[before] + share * (x[first] - x[before]))
-    return np.where(above.any(axis=1), reached, np.inf)
 
 
 def _scalar(value: np.ndarray) -> float | np.ndarray:

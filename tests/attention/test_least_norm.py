@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 
-from theory_sim.attention import least_norm
+from theory_sim.attention.least_norm import least_norm
 
 SOLVE = jax.jit(least_norm)
 

@@ -113,6 +113,16 @@ def test_the_error_of_the_direction_is_its_limit_over_the_radius(paths):
     assert (found["global"][:, 3] == 1).all()
 
 
+@pytest.mark.parametrize("violation", [1e-3, np.nan])
+def test_a_run_without_max_margin_weights_has_not_converged(paths, violation):
+    reduced, run = at(paths, 0, 1)
+    found = SIMULATION.conclude(
+        reduced._replace(violation=jnp.asarray(violation)), Hyper(RADII[1]), {}, run.state
+    )
+    assert not found["converged"]
+    assert SIMULATION.conclude(reduced, Hyper(RADII[1]), {}, run.state)["converged"]
+
+
 def test_descent_at_equal_norm_has_no_smaller_loss(paths):
     assert (paths[1].conclusions["excess"] >= -1e-7).all()
     assert (paths[1].conclusions["excess"][:, 1] < 1).all()

@@ -140,6 +140,21 @@ def test_directions_are_those_of_the_sequences_that_push(many):
     assert np.median(found["error"][kept, places["margin"]]) > 1e-2
 
 
+def test_without_a_finite_part_the_sums_are_the_margins(many):
+    _, _, found = many
+    both, margin, one_token, _, finite_and_one = found["error"][found["several"] == 0].T
+    assert len(both) >= 3
+    np.testing.assert_allclose(both, margin, atol=1e-9)
+    np.testing.assert_allclose(finite_and_one, one_token, atol=1e-9)
+
+
+def test_what_is_not_a_number_is_not_solved(drawn):
+    state = SIMULATION.init(jax.random.key(0), drawn, Hyper())
+    found = SIMULATION.conclude(drawn._replace(gram=drawn.gram * np.nan), Hyper(), {}, state)
+    assert found["unsolved"] == 1
+    assert found["accepted"] == 0
+
+
 def test_a_rotation_changes_nothing(drawn):
     """Tokens, queries, neurons and start turned alike: the same logits, and weights turned."""
     turn = np.eye(6)

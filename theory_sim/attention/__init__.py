@@ -10,7 +10,6 @@ from theory_sim.attention.benign_rates import (
     selected_chance,
     signal_ratio,
 )
-from theory_sim.attention.least_norm import LeastNorm, least_norm
 from theory_sim.attention.margin import (
     MaxMargin,
     attention_margins,
@@ -66,6 +65,8 @@ from theory_sim.attention.relu_head import relu_head
 from theory_sim.attention.selection_capture import selection_capture
 from theory_sim.attention.selection_outcome import selection_outcome
 from theory_sim.attention.selection_rates import (
+    PUBLISHED_COUNTS,
+    PUBLISHED_ERRORS,
     direction_error_curve,
     gradient_excess_loss,
     gradient_norm_slope,
@@ -97,10 +98,11 @@ from theory_sim.decompositions import leading_directions, orthonormal_rows, rank
 
 __all__ = [
     "EARLY_LOSS",
+    "PUBLISHED_COUNTS",
+    "PUBLISHED_ERRORS",
     "UNIMODAL_SEPARATION",
     "Groups",
     "HeadMargin",
-    "LeastNorm",
     "MaxMargin",
     "MeanField",
     "PromptMargin",
@@ -138,7 +140,6 @@ __all__ = [
     "largest_rank",
     "leading_directions",
     "least_label_noise",
-    "least_norm",
     "local_share",
     "margin_instances",
     "max_margin",

@@ -23,6 +23,8 @@ from theory_sim.decompositions import solve_spd
 
 ROUNDS = 1000
 """How many gradient steps are made: errors fall like exp(-steps / sqrt(condition))."""
+SOLVED = 1e-4
+"""The violation up to which a solution counts as found: an error of 1e-8 in one minus a correlation."""
 
 
 class LeastNorm(NamedTuple):

@@ -29,7 +29,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
-from theory_sim.attention.least_norm import least_norm
+from theory_sim.attention.least_norm import SOLVED, least_norm
 from theory_sim.attention.selection_gradient import (
     Problem,
     falling_slope,
@@ -60,13 +60,15 @@ class Hyper(NamedTuple):
 class Reduced(NamedTuple):
     """A problem, its tokens' scores, and the upper triangular `F`, `F^T F` the Gram matrix of the `x_it z_i^T`.
 
-    And `W^mm` of the optimal tokens as a point, the limit of the residual, and the share of support tokens.
+    And `W^mm` of the optimal tokens as a point, by how much it violates its conditions, the limit of the residual, and
+    the share of support tokens.
     """
 
     problem: Problem
     scores: Float[Array, "inputs tokens"]
     factor: Float[Array, "all all"]
     solution: Float[Array, " all"]
+    violation: Float[Array, ""]
     residual_limit: Float[Array, ""]
     support_share: Float[Array, ""]
 
@@ -85,9 +87,10 @@ def regularization_path(*, inputs: int, tokens: int, dim: int) -> Simulation:
 
     Conclusions: `angle`, between `W_R` and `-grad L`, in radians: if `log(L - L*)` is convex between them, the
     direction of the minimum is no farther (derived: `log(L - L*) + mu ||W||^2 / 2`, with `mu R = |grad|`, is strongly
-    convex by `mu`). A run with an angle above `CONVERGED` has not converged. `error`, the distance of `W_R / R` from
-    the max margin direction of the optimal tokens, and `residual_limit`, what `R error` tends to; `global`, whether
-    the most attended tokens are the optimal ones; `margin_norm = ||W^mm||_F`; `support_share`.
+    convex by `mu`). A run has not converged if this is above `CONVERGED`, or if `W^mm` was not found. `error`, the
+    distance of `W_R / R` from the max margin direction of the optimal tokens, and `residual_limit`, what `R error`
+    tends to; `global`, whether the most attended tokens are the optimal ones; `margin_norm = ||W^mm||_F`;
+    `support_share`.
 
     And of normalised descent from zero, once it has reached the norm R: `descent_error`; `apart`, the distance of its
     direction from that of `W_R`; `same`, whether it selects the same tokens; `excess`, `log(L - L*)` above that of
@@ -236,14 +239,14 @@ def _conclude(reduced: Reduced, hyper: Hyper, records: Metrics, state: State) ->
         "apart": apart,
         "same": jnp.all(selected[0] == selected[1]).astype(dtype),
         "excess": losses[1] - losses[0],
-        "converged": angle < CONVERGED,
+        "converged": (angle < CONVERGED) & (reduced.violation < SOLVED),
     }
 
 
 def _max_margin(
     scores: Float[Array, "inputs tokens"], factor: Float[Array, "all all"]
-) -> tuple[Float[Array, " all"], Float[Array, ""], Float[Array, ""]]:
-    """Return `W^mm` of the optimal tokens as a point, what the residual tends to, and the share of support tokens.
+) -> tuple[Float[Array, " all"], Float[Array, ""], Float[Array, ""], Float[Array, ""]]:
+    """Return `W^mm` of the optimal tokens as a point, its violation, the residual's limit, the share of support tokens.
 
     `r = sum_k beta_k a_k` over the support tokens has `a_k . r = log(w_k / lambda_k) + constant`, and with `W^mm =
     sum_k lambda_k a_k` across it the constant is minus the mean of the logarithms in the weights `lambda_k`.
@@ -267,7 +270,8 @@ def _max_margin(
     balance = jnp.where(support, balance, 0.0)
     inner = jnp.where(support[:, None] & support, gram, jnp.eye(len(gram), dtype=gram.dtype))
     square = balance @ solve_spd(inner, balance[:, None])[:, 0]
-    return solution, jnp.sqrt(jnp.maximum(square, 0.0)), jnp.sum(support) / jnp.sum(others)
+    limit = jnp.sqrt(jnp.maximum(square, 0.0))
+    return solution, found.violation, limit, jnp.sum(support) / jnp.sum(others)
 
 
 def _at_length(vector: Float[Array, " all"], length: Array | float) -> Float[Array, " all"]:

@@ -25,7 +25,7 @@ The state are the logits and the sums of all pulls, `W = W(0) + sum_it pulls_it 
 >>> problem = simulation.sample(jax.random.key(0), Setting(dim=6, leak=1.0))
 >>> found = trajectory(simulation, [1000])(jax.random.key(1), problem, simulation.hyper)
 >>> float(found["several"]), found["error"].shape, bool((found["error"] < 0.05).all())
-(0.0, (4,), True)
+(0.0, (5,), True)
 """
 
 from functools import partial
@@ -35,17 +35,18 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
-from theory_sim.attention.least_norm import least_norm
+from theory_sim.attention.least_norm import SOLVED, least_norm
 from theory_sim.attention.selection_gradient import falling_slope, log_pulls
 from theory_sim.draws import normal, uniform
 from theory_sim.simulation import Metrics, Simulation, Variable
 
 ATTENDED, MASKED = 1e-3, 1e-6
 """A token with more attention counts as selected, one with less as masked (AT-A-S7)."""
-SOLVED = 1e-4
-"""The violation of its conditions up to which a solution counts as found: an error of 1e-8 in `1 - corr`."""
-SOLUTIONS = ("finite_and_margin", "margin", "one_token", "live")
-"""What weights are compared with: `W_fin + c W^mm`, `W^mm`, the solution for one token each, `W_fin + c W_live`."""
+SOLUTIONS = ("finite_and_margin", "margin", "one_token", "live", "finite_and_one_token")
+"""What weights are compared with: `W_fin + c W^mm`, `W^mm`, the solution for one token each, `W_fin + c W_live`.
+
+And `W_fin + c W_one`, `W_one` being the solution for one token each.
+"""
 
 
 class Setting(NamedTuple):
@@ -228,14 +229,15 @@ def _conclude(drawn: Drawn, hyper: Hyper, records: Metrics, state: State) -> Met
     pushing = ~several & active
     pulls, violation = solutions(drawn.gram, state.logits, selected, pushing)
     finite, margin, one_token, live = jnp.einsum("snt,ntd,ne->sde", pulls, drawn.tokens, drawn.queries)
-    compared = jnp.stack([_added(weights, finite, margin), margin, one_token, _added(weights, finite, live)])
+    sums = [_added(weights, finite, other) for other in (margin, live, one_token)]
+    compared = jnp.stack([sums[0], margin, one_token, *sums[1:]])
     mixed = jnp.any(drawn.labels < 0)
     between = jnp.any(~selected & ~masked)
     found = {
         "mixed": mixed,
         "between": between,
         "accepted": mixed & ~between & jnp.any(masked) & (violation < SOLVED),
-        "unsolved": violation >= SOLVED,
+        "unsolved": ~(violation < SOLVED),
         "several": jnp.any(several),
         "pushed": jnp.any(pushing),
     }

@@ -45,7 +45,7 @@ class OneHotProjection:
 
         Its columns are no subset of these, which would leave rows without a column: the rows are dealt out anew.
         """
-        return self.replace(dim=jnp.minimum(self.dim, dim))
+        return OneHotProjection(self.order, self.inverse, self.signs, jnp.minimum(self.dim, dim), self.width)
 
     def loads(self) -> Int[Array, " d"]:
         """Return n_j, the number of rows that read coordinate j: floor or ceil of D/dim, and 0 beyond `dim`."""
