@@ -22,9 +22,9 @@ MEMORY_SHARE = 0.8
 
 
 OPTIONS: dict[str, dict[str, str | bool]] = {"cpu": {"xla_backend_optimization_level": "1"}}
-"""How a platform's programs are compiled. On a CPU LLVM's second and third level of optimisation take half of the
-compilation and change no study's speed: the work is in matrix products, which come from libraries, or in loops that are
-bound by memory."""
+"""How a platform's programs are compiled. On a CPU LLVM's second and third level of optimisation took 18 to 44%
+of the compilation of three studies and did not change their speed (jaxlib 0.10); without the first
+level, loops are slower by half or more."""
 
 DECOMPOSITIONS = {
     "svd",
