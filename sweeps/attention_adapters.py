@@ -67,13 +67,13 @@ def largest_gap(data: xr.Dataset) -> Estimate:
 def active_angle(data: xr.Dataset) -> Estimate:
     """Largest angle of dW_V to the discriminative patterns at the last record with a training loss of at least 1/2."""
     last = data.step.where(data.train_loss >= 0.5).max("step").astype(int)
-    then = data.assign(angle=data.angle.sel(step=last))
+    then = data.assign(angle=data.angle.sel(step=last, direction=1))
     return bootstrap(by_seed(then, "angle", "classes"), window="last record with training loss >= 1/2")
 
 
 def last_angle(data: xr.Dataset) -> Estimate:
     """Largest angle of dW_V to the discriminative patterns after the last step."""
-    return bootstrap(by_seed(data.isel(step=-1), "angle", "classes"))
+    return bootstrap(by_seed(data.isel(step=-1).sel(direction=1), "angle", "classes"))
 
 
 def rank(data: xr.Dataset) -> np.ndarray:

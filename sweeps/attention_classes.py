@@ -62,7 +62,7 @@ def energy_outside(data: xr.Dataset) -> Estimate:
 def active_angle(data: xr.Dataset) -> Estimate:
     """Largest angle to the discriminative patterns at the last record with a training loss of at least 1/2."""
     last = data.step.where(data.train_loss >= 0.5).max("step").astype(int)
-    then = data.assign(angle=data.angle.sel(step=last))
+    then = data.assign(angle=data.angle.sel(step=last, direction=1))
     return bootstrap(by_seed(then, "angle", "classes"), window="last record with training loss >= 1/2")
 
 
