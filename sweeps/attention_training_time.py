@@ -3,6 +3,8 @@
 Every step sees new sequences: what is measured is the population's, without a training set to be exhausted.
 """
 
+from functools import partial
+
 import numpy as np
 import xarray as xr
 
@@ -27,6 +29,8 @@ from theory_sim.attention import confusion_constant, pattern_transformer
 BASE = {"relevant_fraction": 0.45, "confusion_fraction": 0.0, "token_noise": 0.1, "label_noise": 0.0}
 OCTAVES = 2 ** np.arange(5, 11)
 """Steps between which attention's gain is measured."""
+SUCCESS = 1e-3
+"""The test loss below which a run of the published experiments is a success (AT-B-S2, unconfirmed)."""
 
 
 def patterns(*, max_width: int = 32) -> Simulation:
@@ -78,13 +82,19 @@ SWEEP = Sweep(
 )
 
 
-def constancy(data: xr.Dataset) -> Estimate:
-    """Return `T eta alpha_*` in units of its geometric mean over all cells, T being the first step of test loss 0.1."""
+def constancy(data: xr.Dataset, level: float) -> Estimate:
+    """Return `T eta alpha_*` in units of its geometric mean over all cells, T being the first step of a test loss.
+
+    A run that does not get there has no time, and leaves the estimate of all without an interval.
+    """
     axes = ("relevant_fraction", "step_size")
-    times = time_to(data.step.to_numpy(), by_seed(data, "test_loss", *axes, "step"), 0.1)
+    times = time_to(data.step.to_numpy(), by_seed(data, "test_loss", *axes, "step"), level)
     product = times * data.relevant_fraction.to_numpy()[:, None] * data.step_size.to_numpy()
-    mean = np.exp(np.log(product[np.isfinite(product)]).mean())
-    return bootstrap(product / mean, window="first step of test loss 0.1")
+    reached = np.isfinite(product)
+    mean = np.exp(np.log(product[reached]).mean()) if reached.any() else 1.0
+    found = bootstrap(product / mean, window=f"first step of test loss {level:g}")
+    never = f"{(~reached).sum()} of {reached.size} runs end above a test loss of {level:g}"
+    return found if reached.all() else found._replace(doubts=(never,))
 
 
 def last_error(data: xr.Dataset) -> Estimate:
@@ -142,10 +152,11 @@ CLAIMS = [
     *[
         Claim(
             ids=("AT-B1", "AT-B-P1"),
-            statement=f"from W_Q = W_K = {scale:g} I, the time to test loss 0.1 times eta alpha_* is one constant",
-            source=f"{PAPER}, Theorem 1 (T = Theta(1/(eta alpha_*)))",
-            label="paper",
-            measure=constancy,
+            statement=f"from W_Q = W_K = {scale:g} I, the time to a test loss of {level:g} is proportional to"
+            " 1 / (eta alpha_*)",
+            source=f"{PAPER}, Theorem 1 (T = Theta(1/(eta alpha_*))){source}",
+            label=label,
+            measure=partial(constancy, level=level),
             prediction=MatchesCurve(1, relative_tolerance=0.15),
             tolerance_reason="between alpha_* of 0.2 and 0.9 an exponent that is off by 0.1 makes 15%; the loss is\n"
             "interpolated between records that lie 20% apart",
@@ -153,6 +164,10 @@ CLAIMS = [
             control={**NOISY, "query_key_scale": scale},
             control_reason="noise of norm 1.2 > 1 is beyond the theorem: what is left of alpha_* above c (sigma + tau) "
             "counts (AT-B-T4), which makes small alpha_* slower than in proportion",
+        )
+        for level, label, source in (
+            (0.1, "paper", ""),
+            (SUCCESS, "unconfirmed", "; the loss of its experiments' success, AT-B-S2, is unconfirmed"),
         )
         for scale in (0.3, 1.0)
     ],
