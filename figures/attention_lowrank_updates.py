@@ -63,25 +63,27 @@ def draw_spectra(axis: Axes, base: xr.Dataset, random: xr.Dataset) -> None:
             label = f"${symbol}$: {ranks}" if style == "-" else None
             band(axis, last.singular_value, share, color=color, linestyle=style, marker="o", label=label)
     log_axes(axis, "y")
-    axis.set(xlabel="singular value", ylabel="relative to the first", ylim=(1e-8, 1.5))
-    axis.legend(ncols=2, title="stable rank / with random labels", title_fontsize=6, loc="lower left")
-    panel_label(axis, "a", "updates; dotted: random labels")
+    axis.set(xlabel="singular value", ylabel="relative to the first", ylim=(1e-6, 1.5))
+    axis.legend(title="stable rank / random labels", title_fontsize=6, loc="lower left")
+    panel_label(axis, "a", "spectra; dotted: random labels")
 
 
 def draw_responses(axis: Axes, base: xr.Dataset, random: xr.Dataset) -> None:
     """Draw what each update does to each pattern."""
     for color, (name, symbol) in zip(COLORS, MATRICES.items(), strict=False):
-        for cells, style in ((base, "-"), (random, ":")):
-            response = runs(cells.response.sel(matrix=name), "pattern")
-            label = f"${symbol}$" if style == "-" else None
-            band(axis, cells.pattern, response, color=color, linestyle=style, marker="o", label=label)
-    axis.axvspan(0.5, 2.5, color="0.92", zorder=-1)
-    label_line(axis, "$\\mu_1, \\mu_2$", 2.5, 1.9, color="0.4", va="top")
+        response = runs(base.response.sel(matrix=name), "pattern")
+        band(axis, base.pattern, response, color=color, marker="o", markersize=2.5, label=f"${symbol}$")
+        if name in ("query", "key"):
+            mean = runs(random.response.sel(matrix=name), "pattern").mean(axis=0)
+            axis.plot(base.pattern, mean, color=color, linestyle=":")
+    axis.set_xticks([1, 2, 5, 10, 15])
     axis.set(
-        xlabel="pattern $j$", ylabel=r"$\Vert\Delta W \mu_j\Vert$, relative", xlim=(0.5, None), ylim=(0, 2)
+        xlabel="pattern $j$ (1, 2: discriminative)",
+        ylabel=r"$\Vert\Delta W \mu_j\Vert$, relative",
+        ylim=(0, 1.3),
     )
     axis.legend(ncols=2, loc="upper right")
-    panel_label(axis, "b", "response to every pattern")
+    panel_label(axis, "b", "response; dotted: random labels")
 
 
 def draw_angle(axis: Axes, base: xr.Dataset) -> None:
@@ -94,9 +96,10 @@ def draw_angle(axis: Axes, base: xr.Dataset) -> None:
             band(axis, later.step, both, color=color, linestyle=style, label=label)
     for value in derived(BASE).values():
         theory_line(axis, later.step[[0, -1]], [value, value])
-    axis.set(xlabel="step", ylabel="angles to span($\\mu_1, \\mu_2$), degrees", ylim=(0, 45))
+    label_line(axis, "derived, of the larger", float(later.step[0]), derived(BASE)["key"], xytext=(2, -9))
+    axis.set(xlabel="step", ylabel="angle to span($\\mu_1, \\mu_2$)", ylim=(0, 50))
     axis.legend(ncols=2)
-    panel_label(axis, "c", "leading plane; dashed: derived")
+    panel_label(axis, "c", "both angles; dotted: smaller")
 
 
 def draw_angles(axis: Axes, data: xr.Dataset) -> None:
@@ -117,9 +120,7 @@ def draw_angles(axis: Axes, data: xr.Dataset) -> None:
     theory_line(axis, [0, 40], [0, 40])
     for color, symbol, place in zip(COLORS, ("W_Q", "W_K", "W_V"), (0.9, 0.8, 0.7), strict=False):
         axis.text(0.04, place, f"${symbol}$", color=color, transform=axis.transAxes)
-    axis.set(
-        xlabel="derived angle, degrees", ylabel="largest angle, training loss 1/2", xlim=(0, 40), ylim=(0, 40)
-    )
+    axis.set(xlabel="derived angle, degrees", ylabel="angle at training loss 1/2", xlim=(0, 40), ylim=(0, 40))
     axis.legend(loc="lower right")
     panel_label(axis, "d", "leading planes, early")
 
@@ -140,9 +141,9 @@ def draw_late(axis: Axes, base: xr.Dataset) -> None:
         band(axis, later.step, energy, color=color, label=f"${symbol}$")
     band(axis, later.step, runs(later.test_loss, "step"), color=COLORS[6], linestyle=":", label="test loss")
     log_axes(axis, "y")
-    axis.set(xlabel="step", ylabel="energy outside two directions", ylim=(1e-8, 2))
+    axis.set(xlabel="step", ylabel="energy outside two directions", ylim=(1e-8, 3))
     axis.legend(ncols=2, loc="lower left")
-    panel_label(axis, "f", "what is outside, as the loss falls")
+    panel_label(axis, "f", "outside, as the loss falls")
 
 
 def final_stable_rank(cells: xr.Dataset, matrix: str) -> np.ndarray:
@@ -167,5 +168,5 @@ def draw_regime(axis: Axes, data: xr.Dataset) -> None:
     axis.set_xticks(columns, [f"{x:g}" for x in noise])
     axis.set_yticks(rows, [f"{x:g}" for x in scale])
     axis.set(xlabel="token noise", ylabel=r"$W_Q(0) = W_K(0) = \delta I$, $\delta$")
-    axis.figure.colorbar(mesh, ax=axis, label="energy outside")
-    panel_label(axis, "e", r"$\Delta W_Q$; line: rank leaves 2")
+    axis.figure.colorbar(mesh, ax=axis, ticks=[0, 0.25, 0.5])
+    panel_label(axis, "e", r"$\Delta W_Q$ outside two; line: 5%")

@@ -88,8 +88,9 @@ def draw_failure(axis, data):
         cell = last.sel(query_key_scale=scale)
         runs = by_seed(cell.sel(label_noise=0.0), "test_error", "confusion_fraction")
         band(axis, ratios, runs, color=color, marker="o", label=rf"$W_{{Q,K}}(0)$ = {scale:g} I")
-        random = by_seed(cell.sel(label_noise=1.0), "test_error", "confusion_fraction").mean(axis=0)
-        axis.plot(ratios, random, color=color, linestyle=":")
+        if scale == 1:
+            random = by_seed(cell.sel(label_noise=1.0), "test_error", "confusion_fraction").mean(axis=0)
+            axis.plot(ratios, random, color=color, linestyle=":")
     for place, text, side in (
         (confusion_constant(), "1/(2e): c is below\n(Theorem 1, as recalled)", 3),
         (1.0, "as many", -34),

@@ -31,10 +31,15 @@ def adapters(*, max_width: int = 60) -> Simulation:
         tokens=12,
         max_width=max_width,
         samples=512,
-        test_samples=256,
+        test_samples=128,
         max_classes=4,
         max_rank=LARGEST,
     )
+
+
+def wanted(*, classes, adapter_rank, adapter_scale, **_):
+    """Select the small start of A where its directions are compared: at adapters that are large enough."""
+    return (adapter_scale == 1) | ((classes > 2) & (adapter_rank >= 4))
 
 
 SWEEP = Sweep(
@@ -48,6 +53,7 @@ SWEEP = Sweep(
         "quick": {},
         "paper": {"max_width": [600], "problem_seeds": 128},
     },
+    where=wanted,
 )
 
 

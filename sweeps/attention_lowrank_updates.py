@@ -38,7 +38,9 @@ TOKENS, DIM = 12, 16
 
 def small_transformer(*, max_width: int = 64, dim: int = DIM, samples: int = 256) -> Simulation:
     """The transformer on sequences of 12 tokens, which two cores train in a hundredth of a second."""
-    return pattern_transformer(max_width=max_width, dim=dim, tokens=TOKENS, samples=samples, test_samples=128)
+    return pattern_transformer(
+        max_width=max_width, dim=dim, tokens=TOKENS, samples=samples, test_samples=128, pruning=False
+    )
 
 
 def wanted(**axes):  # type: ignore[no-untyped-def]
@@ -64,7 +66,7 @@ SWEEP = Sweep(
         "train_samples": [32, 64, 128, 256],
     },
     problem_seeds=8,
-    steps=range(0, 601, 60),
+    steps=[0, 60, 120, 180, 240, 400, 600],
     presets={
         "smoke": {
             "patterns": [16],
@@ -164,6 +166,10 @@ ANGLE_TOLERANCE = (
     "degrees: 3 at the base, elsewhere in proportion to the error of the mean token; derived before hinge and"
     " attention saturate, so measured while the training loss is at least 1/2"
 )
+NOISE_REMARK = (
+    "up to a noise of 0.2 all agree; at 0.4, norm 1.6, the covariance of 12 tokens' noise is off by its own size, which"
+    " the error of the mean token does not count"
+)
 RANDOM_REASON = "random labels: the directions of the update are those of the data, of all M patterns"
 WORDS = {
     "relevant_fraction": "alpha_*",
@@ -245,6 +251,7 @@ CLAIMS = [
             at={**along(axis), "matrix": matrices},
             control={**along(axis, **RANDOM), "matrix": matrices},
             control_reason=RANDOM_REASON,
+            remark=NOISE_REMARK if (axis, matrices) == ("token_noise", ["key"]) else "",
         )
         for axis, more in (
             ("relevant_fraction", ()),
@@ -270,6 +277,7 @@ CLAIMS = [
         at={**along("train_samples"), "matrix": ["query", "value"]},
         control={**along("train_samples", **RANDOM), "matrix": ["query", "value"]},
         control_reason=RANDOM_REASON,
+        remark="dW_V alone agrees; dW_Q reads the four tokens that ask, not all: its means are off by sqrt(3) more",
     ),
     Claim(
         ids=("AT-C1", "AT-C-P1", "AT-C-F1"),
@@ -351,5 +359,6 @@ CLAIMS = [
         at={**BASE, **ATTENTION},
         control={**BASE, **ATTENTION, **RANDOM},
         control_reason="random labels make neither relevant",
+        remark="the values agree, dW_K with an interval that ends just above: eight draws of labels that are unequal",
     ),
 ]

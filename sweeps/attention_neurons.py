@@ -38,14 +38,23 @@ SAMPLES, SUCCESS, LARGE_ENOUGH = 256, 0.01, 16
 def neurons(*, max_width: int = 128) -> Simulation:
     """The transformer on sequences of 12 tokens, its spectra left out of what is compared."""
     return pattern_transformer(
-        dim=16, tokens=12, max_width=max_width, samples=SAMPLES, test_samples=128, token_pruning=True
+        dim=16,
+        tokens=12,
+        max_width=max_width,
+        samples=SAMPLES,
+        test_samples=128,
+        geometry=False,
+        token_pruning=True,
     )
 
 
-def wanted(*, patterns, token_noise, relevant_fraction, **_):
-    """Select few relevant tokens with much noise, for the pruning of tokens, and fewer patterns with little noise."""
-    noisy = (token_noise == 0.3) & (relevant_fraction == 0.3) & (patterns == 16)
-    return noisy | ((token_noise == 0.1) & (relevant_fraction == 0.4))
+def wanted(*, patterns, token_noise, relevant_fraction, label_noise, width, output_scale, **_):
+    """Select all widths with little noise, large starts where groups are told apart, much noise to prune tokens."""
+    small, true = output_scale < LARGE_START, label_noise == 0
+    clean = (token_noise == 0.1) & (relevant_fraction == 0.4)
+    large = clean & true & (patterns == 16) & (width >= LARGE_ENOUGH)
+    noisy = (token_noise == 0.3) & (relevant_fraction == 0.3) & (patterns == 16) & true & (width >= 32)
+    return (small & (clean | noisy)) | large
 
 
 SWEEP = Sweep(
@@ -58,7 +67,7 @@ SWEEP = Sweep(
     },
     run={"width": [2, 4, 8, 16, 32, 64, 128], "output_scale": [0.01, LARGE_START]},
     problem_seeds=8,
-    steps=[0, 400],
+    steps=[400],
     presets={
         "smoke": {"max_width": [32], "width": [2, 16, 32], "label_noise": [0.0, 1.0], "problem_seeds": 2},
         "quick": {},

@@ -18,32 +18,32 @@ SUCCESS = 0.05
 def sequences(*, stored: int = 512) -> Simulation:
     """The transformer on sequences of 16 tokens, `stored` of them at most for training."""
     return pattern_transformer(
-        dim=16, tokens=TOKENS, max_width=32, samples=stored, test_samples=256, geometry=False
+        dim=16, tokens=TOKENS, max_width=32, samples=stored, test_samples=256, geometry=False, pruning=False
     )
 
 
 SWEEP = Sweep(
     simulation=sequences,
     problem={
-        "relevant_fraction": np.geomspace(0.08, 0.3, 10).round(4),
+        "relevant_fraction": np.geomspace(0.08, 0.3, 8).round(4),
         "confusion_fraction": [0.0],
         "token_noise": [NOISE],
     },
     run={
-        "train_samples": np.unique(np.geomspace(8, 512, 10).round().astype(int)),
+        "train_samples": np.unique(np.geomspace(8, 512, 8).round().astype(int)),
         "score_scale": [1.0, 0.0],
         "query_key_scale": [1.0],
         "value_scale": [1.0],
         "step_size": [0.3],
     },
     problem_seeds=20,
-    steps=[0, 400],
+    steps=[400],
     presets={
         "smoke": {
             "relevant_fraction": np.geomspace(0.08, 0.3, 4).round(4),
             "train_samples": [8, 32, 128, 512],
             "problem_seeds": 3,
-            "steps": [0, 200],
+            "steps": [200],
         },
         "quick": {},
         "paper": {

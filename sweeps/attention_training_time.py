@@ -42,14 +42,25 @@ def patterns(*, max_width: int = 32) -> Simulation:
         samples=8,
         test_samples=256,
         geometry=False,
+        pruning=False,
         fresh_batches=True,
     )
 
 
-def wanted(*, relevant_fraction, confusion_fraction, token_noise, label_noise, **_):
-    """Select alpha_* at both noises, and alpha_# at one alpha_*, with true and with random labels."""
-    confused = (relevant_fraction == 0.45) & (token_noise == 0.1)
-    return confused | ((confusion_fraction == 0) & (label_noise == 0))
+def wanted(
+    *, relevant_fraction, confusion_fraction, token_noise, label_noise, query_key_scale, step_size, **_
+):
+    """Select alpha_* at both noises, and alpha_# at one alpha_* and step size; random labels from one start."""
+    confused = (relevant_fraction == 0.45) & (token_noise == 0.1) & (step_size == 0.4)
+    random = label_noise > 0
+    return (confused & (~random | (query_key_scale == 1))) | ((confusion_fraction == 0) & ~random)
+
+
+def recorded(last: int, *, per_decade: int) -> np.ndarray:
+    """Return step 0, steps from 8 on, before which nothing is learnt, and the ends of the octaves."""
+    ends = [step for step in OCTAVES if step <= last]
+    steps = np.union1d(log_spaced(last, per_decade=per_decade), ends)
+    return steps[(steps == 0) | (steps >= 8)]
 
 
 SWEEP = Sweep(
@@ -62,13 +73,13 @@ SWEEP = Sweep(
     },
     run={"query_key_scale": [0.3, 1.0], "step_size": [0.1, 0.4]},
     problem_seeds=8,
-    steps=np.union1d(log_spaced(int(OCTAVES[-1]), per_decade=12), OCTAVES),
+    steps=recorded(int(OCTAVES[-1]), per_decade=12),
     presets={
         "smoke": {
             "relevant_fraction": [0.2, 0.45],
             "confusion_fraction": [0.0, 0.08, 0.43],
             "problem_seeds": 2,
-            "steps": np.union1d(log_spaced(512, per_decade=6), OCTAVES[OCTAVES <= 512]),
+            "steps": recorded(512, per_decade=6),
         },
         "quick": {},
         "paper": {

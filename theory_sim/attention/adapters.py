@@ -89,7 +89,7 @@ def adapted_transformer(
     if not 1 <= max_rank <= dim:
         raise ValueError(f"max_rank must lie between 1 and dim = {dim}, got {max_rank}")
     variables = variables_of(
-        dim=dim, max_classes=max_classes, tokens=tokens, geometry=True, token_pruning=False
+        dim=dim, max_classes=max_classes, tokens=tokens, geometry=True, pruning=False, token_pruning=False
     )
     recorded = (
         "train_loss",

@@ -7,8 +7,8 @@ first `singular_values`, its `effective_rank`, `outside_energy` (the share outsi
 first and 0 beyond the K-th; meaningless at step 0.
 
 Once a run, with `geometry`: `response`, the norm of `dW mu_j` for each pattern in units of its mean over the
-discriminative ones (AT-C-P2), 0 for patterns beyond those in use; the norms of the rows of `W_O` as quantiles
-(`row_norm`) and as two groups (see `pruning.two_groups`); test loss and error after pruning (`pruned_loss`,
+discriminative ones (AT-C-P2), 0 for patterns beyond those in use. With `pruning`: the norms of the rows of `W_O` as
+quantiles (`row_norm`) and as two groups (see `pruning.two_groups`); test loss and error after pruning (`pruned_loss`,
 `pruned_error`), and `group_pruned_loss`, after the removal of as many neurons as the small group has. With
 `token_pruning`: `token_pruned_loss` and `token_pruned_error` on the test set without some of its tokens (see
 `token_pruning`).
@@ -94,11 +94,15 @@ def conclude_on(
     *,
     queries: int,
     geometry: bool,
+    pruning: bool,
     token_pruning: bool,
 ) -> Metrics:
     """Return the metrics of one run's end; a state has `weights`, `start` and `shuffle`."""
-    pruned = _pruned(problem, hyper, state, queries) if geometry else {}
-    return {**pruned, **_without_tokens(problem, hyper, state)} if token_pruning else pruned
+    return {
+        **({"response": _responses(problem, state)} if geometry else {}),
+        **(_pruned(problem, hyper, state, queries) if pruning else {}),
+        **(_without_tokens(problem, hyper, state) if token_pruning else {}),
+    }
 
 
 def _pruned(problem: Any, hyper: Any, state: Any, queries: int) -> Metrics:
@@ -113,7 +117,6 @@ def _pruned(problem: Any, hyper: Any, state: Any, queries: int) -> Metrics:
     outputs = pruned_outputs(hidden, head, removal, fractions, width)
     losses = hinge(outputs, test.labels, classes).mean(axis=-1)
     return {
-        "response": _responses(problem, state),
         "row_norm": quantiles(norms, jnp.asarray(QUANTILES, norms.dtype), width),
         **groups._asdict(),
         "pruned_loss": losses[:, :-1],
@@ -141,7 +144,7 @@ def _without_tokens(problem: Any, hyper: Any, state: Any) -> Metrics:
 
 
 def variables_of(
-    *, dim: int, max_classes: int, tokens: int, geometry: bool, token_pruning: bool
+    *, dim: int, max_classes: int, tokens: int, geometry: bool, pruning: bool, token_pruning: bool
 ) -> dict[str, Variable]:
     """Return what the metrics are, for figures and datasets."""
     matrix: Dims = {"matrix": MATRICES}
@@ -165,6 +168,8 @@ def variables_of(
             {**matrix, "direction": range(1, max_classes + 1)},
         ),
         "response": Variable("relative response to a pattern", dims={**matrix, "pattern": range(1, dim + 1)}),
+    }
+    of_neurons = {
         "row_norm": Variable("norm of a row of the output matrix", dims={"quantile": QUANTILES}),
         "small_fraction": Variable("fraction of small rows"),
         "small_norm": Variable("norm of a small row"),
@@ -178,4 +183,5 @@ def variables_of(
         "token_pruned_loss": Variable("test loss without some tokens", dims=without),
         "token_pruned_error": Variable("test error without some tokens", dims=without),
     }
-    return {**always, **(of_geometry if geometry else {}), **(of_tokens if token_pruning else {})}
+    parts = ((geometry, of_geometry), (pruning, of_neurons), (token_pruning, of_tokens))
+    return always | {name: variable for wanted, part in parts if wanted for name, variable in part.items()}

@@ -82,6 +82,7 @@ def pattern_transformer(
     max_classes: int = 2,
     fresh_batches: bool = False,
     geometry: bool = True,
+    pruning: bool = True,
     token_pruning: bool = False,
 ) -> Simulation:
     """Return SGD on the hinge loss of the one-layer transformer, on up to `dim` patterns in `dim` dimensions.
@@ -92,9 +93,9 @@ def pattern_transformer(
     replacement, or, with `fresh_batches`, new sequences from the population. `test_samples` sequences have true
     labels.
 
-    The metrics are those of `observations`: losses, error and attention at each record; with `geometry` the spectra
-    and directions of the updates, and once a run the groups of neurons and their pruning; with `token_pruning` the
-    test loss without some of the tokens.
+    The metrics are those of `observations`: losses, errors and attention at each record, with `geometry` the spectra
+    and directions of the updates too; once a run, with `geometry` their response to each pattern, with `pruning` the
+    groups of neurons and their pruning, with `token_pruning` the test loss without some of the tokens.
 
     Raises ValueError when a size is too small, `queries` is above `tokens`, `batch` above `samples`, or there are more
     discriminative patterns than dimensions. A sweep checks each number by itself; cells whose fractions sum to more
@@ -104,7 +105,7 @@ def pattern_transformer(
         dim=dim, tokens=tokens, max_width=max_width, samples=samples, test_samples=test_samples, batch=batch,
         queries=queries, max_classes=max_classes,
     )  # fmt: skip
-    parts: dict[str, Any] = {"geometry": geometry, "token_pruning": token_pruning}
+    parts = {"geometry": geometry, "pruning": pruning, "token_pruning": token_pruning}
     return Simulation(
         sample=partial(
             sample_problem,

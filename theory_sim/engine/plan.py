@@ -21,7 +21,7 @@ BLOCK_FLOPS = {"cpu": 3e11, "gpu": 3e13, "cuda": 3e13, "rocm": 3e13, "tpu": 3e13
 """Work in one block: about ten seconds, so that a killed sweep loses about that."""
 
 
-PIECE_COST = 2
+PIECE_COST = 1
 """What a problem costs each piece of its runs, in runs: it is drawn, and read at every step, once for all of them."""
 
 
