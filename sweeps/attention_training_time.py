@@ -50,10 +50,11 @@ def patterns(*, max_width: int = 32) -> Simulation:
 def wanted(
     *, relevant_fraction, confusion_fraction, token_noise, label_noise, query_key_scale, step_size, **_
 ):
-    """Select alpha_* at both noises, and alpha_# at one alpha_* and step size; random labels from one start."""
-    confused = (relevant_fraction == 0.45) & (token_noise == 0.1) & (step_size == 0.4)
-    random = label_noise > 0
-    return (confused & (~random | (query_key_scale == 1))) | ((confusion_fraction == 0) & ~random)
+    """Select alpha_* at both noises, and alpha_# at one alpha_*; what is only a control at one step size and start."""
+    last, little, random = step_size == 0.4, token_noise == 0.1, label_noise > 0
+    confused = (relevant_fraction == 0.45) & little & last
+    few = np.isin(confusion_fraction, [0.0, 0.2, 0.43]) & (query_key_scale == 1)
+    return (confused & (~random | few)) | ((confusion_fraction == 0) & ~random & (little | last))
 
 
 def recorded(last: int, *, per_decade: int) -> np.ndarray:
@@ -96,16 +97,17 @@ SWEEP = Sweep(
 def constancy(data: xr.Dataset, level: float) -> Estimate:
     """Return `T eta alpha_*` in units of its geometric mean over all cells, T being the first step of a test loss.
 
-    A run that does not get there has no time, and leaves the estimate of all without an interval.
+    A run that does not get there counts with its last step, which is a lower bound: enough to refute, not to confirm.
     """
     axes = ("relevant_fraction", "step_size")
     times = time_to(data.step.to_numpy(), by_seed(data, "test_loss", *axes, "step"), level)
-    product = times * data.relevant_fraction.to_numpy()[:, None] * data.step_size.to_numpy()
-    reached = np.isfinite(product)
-    mean = np.exp(np.log(product[reached]).mean()) if reached.any() else 1.0
+    reached = np.isfinite(times)
+    bound = np.where(reached, times, data.step.to_numpy()[-1])
+    product = bound * data.relevant_fraction.to_numpy()[:, None] * data.step_size.to_numpy()
+    mean = np.exp(np.log(product).mean())
     found = bootstrap(product / mean, window=f"first step of test loss {level:g}")
-    never = f"{(~reached).sum()} of {reached.size} runs end above a test loss of {level:g}"
-    return found if reached.all() else found._replace(doubts=(never,))
+    never = f"{(~reached).sum()} of {reached.size} runs end above a test loss of {level:g}: a lower bound"
+    return found if reached.all() else found._replace(doubts=(*found.doubts, never))
 
 
 def last_error(data: xr.Dataset) -> Estimate:
@@ -172,13 +174,20 @@ CLAIMS = [
             tolerance_reason="between alpha_* of 0.2 and 0.9 an exponent that is off by 0.1 makes 15%; the loss is\n"
             "interpolated between records that lie 20% apart",
             at={**CLEAN, "query_key_scale": scale},
-            control={**NOISY, "query_key_scale": scale},
+            control={**NOISY, "query_key_scale": scale, "step_size": [0.4]},
             control_reason="noise of norm 1.2 > 1 is beyond the theorem: what is left of alpha_* above c (sigma + tau) "
             "counts (AT-B-T4), which makes small alpha_* slower than in proportion",
+            remark=remark,
         )
-        for level, label, source in (
-            (0.1, "paper", ""),
-            (SUCCESS, "unconfirmed", "; the loss of its experiments' success, AT-B-S2, is unconfirmed"),
+        for level, label, source, remark in (
+            (0.1, "paper", "", ""),
+            (
+                SUCCESS,
+                "unconfirmed",
+                "; the loss of its experiments' success, AT-B-S2, is unconfirmed",
+                "few sequences are left on the hinge then, and the fewer tokens are relevant the longer they last: the"
+                " product is 9 at large alpha_* and above 20 at small ones (to a loss of 0.01 it is 8 to 11 at all)",
+            ),
         )
         for scale in (0.3, 1.0)
     ],

@@ -81,13 +81,13 @@ def choose_sizes(
 def _cheapest(lengths: Int[np.ndarray, " rows"], most: int, multiple: int) -> int:
     """Return the size of the pieces, up to `most`, in which rows of these lengths cost least, each piece being full.
 
-    Rows of one length stay whole; so do others, unless a fifth is to be gained.
+    Rows of one length stay whole; so do others, unless a tenth is to be gained.
     """
     sizes = np.arange(most, 0, -multiple)
     different, counts = np.unique(lengths, return_counts=True)
     cost = counts @ -(-different[:, None] // sizes) * (sizes + PIECE_COST)
     best = int(np.argmin(cost))
-    return int(sizes[best] if cost[best] < 0.8 * cost[0] else most)
+    return int(sizes[best] if cost[best] < 0.9 * cost[0] else most)
 
 
 def halve(sizes: Sizes, devices: int) -> Sizes | None:
