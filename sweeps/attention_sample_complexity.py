@@ -25,12 +25,12 @@ def sequences(*, stored: int = 512) -> Simulation:
 SWEEP = Sweep(
     simulation=sequences,
     problem={
-        "relevant_fraction": np.geomspace(0.08, 0.3, 8).round(4),
+        "relevant_fraction": np.geomspace(0.08, 0.3, 10).round(4),
         "confusion_fraction": [0.0],
         "token_noise": [NOISE],
     },
     run={
-        "train_samples": np.unique(np.geomspace(8, 512, 8).round().astype(int)),
+        "train_samples": np.unique(np.geomspace(8, 512, 10).round().astype(int)),
         "score_scale": [1.0, 0.0],
         "query_key_scale": [1.0],
         "value_scale": [1.0],
