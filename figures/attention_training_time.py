@@ -65,8 +65,8 @@ def draw_clock(axis, data):
     label_line(axis, "constant (Theorem 1)", fractions[0], level, xytext=(-4, -24))
     log_axes(axis, "x")
     axis.set_xticks([0.2, 0.3, 0.5, 0.9], ["0.2", "0.3", "0.5", "0.9"])
-    axis.set(xlabel=r"$\alpha_*$", ylabel=r"$T \eta\,\alpha_*$", ylim=(0, None))
-    axis.legend()
+    axis.set(xlabel=r"$\alpha_*$", ylabel=r"$T \eta\,\alpha_*$", ylim=(0, 42))
+    axis.legend(ncols=2, loc="upper right", fontsize=6, columnspacing=1.0)
     panel_label(axis, "b", "time to a test loss of 0.1, and to 0.001")
 
 
@@ -106,6 +106,6 @@ def draw_failure(axis, data):
     ):
         axis.axvline(place, color="black", linestyle=(0, (4, 1.6)), linewidth=1)
         label_line(axis, text, place, 0.3 if side > 0 else 0.04, xytext=(side, 0))
-    axis.set(xlabel=r"$\alpha_\# / \alpha_*$", ylabel="test error, last step", ylim=(-0.02, 0.6))
+    axis.set(xlabel=r"$\alpha_\# / \alpha_*$", ylabel="test error, last step", ylim=(-0.02, 0.7))
     axis.legend(loc="center left", bbox_to_anchor=(0.22, 0.3))
     panel_label(axis, "d", "confusion tokens; dotted: random labels")
