@@ -62,7 +62,7 @@ def draw_clock(axis, data):
     # The theorem gives the constancy, not the level, which is that of the cleanest cells.
     level = np.mean(levels[0])
     theory_line(axis, fractions[[0, -1]], [level, level])
-    label_line(axis, "constant (Theorem 1)", fractions[0], level, xytext=(-4, -24))
+    label_line(axis, "constant (Theorem 1)", 0.33, level, xytext=(0, -12))
     log_axes(axis, "x")
     axis.set_xticks([0.2, 0.3, 0.5, 0.9], ["0.2", "0.3", "0.5", "0.9"])
     axis.set(xlabel=r"$\alpha_*$", ylabel=r"$T \eta\,\alpha_*$", ylim=(0, 42))
