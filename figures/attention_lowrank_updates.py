@@ -99,7 +99,7 @@ def draw_angle(axis: Axes, base: xr.Dataset) -> None:
     label_line(axis, "derived, of the larger", float(later.step[0]), derived(BASE)["key"], xytext=(2, -9))
     axis.set(xlabel="step", ylabel="angle to span($\\mu_1, \\mu_2$)", ylim=(0, 50))
     axis.legend(ncols=2)
-    panel_label(axis, "c", "both angles; dotted: smaller")
+    panel_label(axis, "c", "angles; dotted: smaller")
 
 
 def draw_angles(axis: Axes, data: xr.Dataset) -> None:
@@ -168,5 +168,5 @@ def draw_regime(axis: Axes, data: xr.Dataset) -> None:
     axis.set_xticks(columns, [f"{x:g}" for x in noise])
     axis.set_yticks(rows, [f"{x:g}" for x in scale])
     axis.set(xlabel="token noise", ylabel=r"$W_Q(0) = W_K(0) = \delta I$, $\delta$")
-    axis.figure.colorbar(mesh, ax=axis, ticks=[0, 0.25, 0.5])
+    axis.figure.colorbar(mesh, ax=axis, ticks=[0, 0.25, 0.5], label="share")
     panel_label(axis, "e", r"$\Delta W_Q$ outside two; line: 5%")
