@@ -105,7 +105,7 @@ def pattern_transformer(
         dim=dim, tokens=tokens, max_width=max_width, samples=samples, test_samples=test_samples, batch=batch,
         queries=queries, max_classes=max_classes,
     )  # fmt: skip
-    parts = {"geometry": geometry, "pruning": pruning, "token_pruning": token_pruning}
+    parts: dict[str, Any] = {"geometry": geometry, "pruning": pruning, "token_pruning": token_pruning}
     return Simulation(
         sample=partial(
             sample_problem,
