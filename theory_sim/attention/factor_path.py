@@ -25,7 +25,12 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from theory_sim.attention.directions import distance, unit
 from theory_sim.attention.margin import attention_margins, differences_from, max_margin
-from theory_sim.attention.selection_gradient import Problem, falling_slope, log_pulls, token_scores
+from theory_sim.attention.selection_gradient import (
+    Problem,
+    falling_slope,
+    log_pulls,
+    token_scores,
+)
 from theory_sim.attention.selection_path import (
     LOSS,
     Hyper,
@@ -38,10 +43,14 @@ from theory_sim.attention.selection_path import (
 from theory_sim.decompositions import covering_rows, leading_directions, solve_spd
 from theory_sim.simulation import Metrics
 
-CERTIFIED = 1e-10
+CERTIFIED = 1e-9
 """The relative gap `1 - <G, W_R> / (R ||G||_op)` below which a point counts as the minimum."""
+FIRST = 32.0
+"""The bound at which the search begins: from smaller ones the path may lead to other tokens."""
 FLAT = 1e-6
-"""What is added to `H`, and to the multiplier in units of it, to make them positive definite."""
+"""What is added to `H` to make it positive definite."""
+DAMPING = 1e-3
+"""The share of the multiplier by which a step's is above it, so that rounding does not move a point along its orbit."""
 
 
 class Factored(NamedTuple):
@@ -138,21 +147,21 @@ def init(key: PRNGKeyArray, factored: Factored, hyper: Hyper) -> State:
     """Start at the Frobenius norm's solution, whose factors have as many columns as there can be."""
     query = jnp.eye(len(factored.queries), dtype=factored.scores.dtype)
     point = jnp.concatenate([unit(factored.frobenius, (0, 1)).reshape(-1), query.reshape(-1)])
-    return State(jnp.sqrt(2 * bound(hyper.radius, 0)) * unit(point), jnp.asarray(0))
+    return State(jnp.sqrt(2 * bound(hyper.radius, 0, FIRST)) * unit(point), jnp.asarray(0))
 
 
 def step(key: PRNGKeyArray, factored: Factored, hyper: Hyper, state: State) -> State:
     """Make one step of `newton_step`, with a multiplier that leaves the constraint's own curvature positive.
 
-    That of `||G||_op` leaves it zero along columns that are not in use yet; above it by as much as the constraint's is
-    below, which vanishes at the minimum, they grow by a factor a step.
+    That of `||G||_op` leaves it zero along columns that are not in use yet; above it by a quarter of what the
+    constraint's is below, which vanishes at the minimum, they grow by a factor a step.
     """
 
     def raised(multiplier: Array, slope: Array, by_logits: Array) -> Array:
         values, _ = leading_directions(_pulled(factored, by_logits))
-        return 2 * (1 + FLAT) * values[0] - multiplier
+        return (1 + DAMPING) * values[0] + (values[0] - multiplier) / 4
 
-    length = jnp.sqrt(2 * bound(hyper.radius, state.steps + 1))
+    length = jnp.sqrt(2 * bound(hyper.radius, state.steps + 1, FIRST))
     point = newton_step(partial(_logits, factored), factored.scores, state.point, length, raised)
     return State(point, state.steps + 1)
 

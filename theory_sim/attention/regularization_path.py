@@ -51,6 +51,8 @@ from theory_sim.attention.token_selection import PARAMETERIZATIONS, Setting, tok
 from theory_sim.decompositions import cholesky
 from theory_sim.simulation import Metrics, Simulation, Variable
 
+FIRST = 8.0
+"""The norm at which the search begins."""
 CONVERGED = 1e-6
 """The angle between `W_R` and `-grad L` below which a point counts as the minimum."""
 
@@ -159,7 +161,7 @@ def _descent(reduced: Reduced, point: Float[Array, " all"]) -> Float[Array, " al
 
 
 def _init(key: PRNGKeyArray, reduced: Reduced, hyper: Hyper) -> State:
-    return State(bound(hyper.radius, 0) * unit(reduced.solution), jnp.asarray(0))
+    return State(bound(hyper.radius, 0, FIRST) * unit(reduced.solution), jnp.asarray(0))
 
 
 def _step(key: PRNGKeyArray, reduced: Reduced, hyper: Hyper, state: State) -> State:
@@ -167,7 +169,7 @@ def _step(key: PRNGKeyArray, reduced: Reduced, hyper: Hyper, state: State) -> St
         return jnp.maximum(multiplier, 0.1 * jnp.linalg.norm(slope) / jnp.linalg.norm(state.point))
 
     logits = partial(_logits, reduced)
-    radius = bound(hyper.radius, state.steps + 1)
+    radius = bound(hyper.radius, state.steps + 1, FIRST)
     return State(newton_step(logits, reduced.scores, state.point, radius, raised), state.steps + 1)
 
 

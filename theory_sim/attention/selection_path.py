@@ -17,8 +17,6 @@ from theory_sim.attention.selection_gradient import falling_slope, log_excess, l
 from theory_sim.decompositions import solve_spd
 
 LOSS = "logistic"
-FIRST = 8.0
-"""The bound at which the search begins; each step makes it larger by 2^(1/4), up to R."""
 LONGEST = 2.0
 """By how much a step of Newton's method may change a logit."""
 
@@ -37,9 +35,9 @@ class State(NamedTuple):
     steps: Int[Array, ""]
 
 
-def bound(radius: Array, steps: Array | int) -> Array:
-    """Return the bound on the norm after some steps."""
-    return jnp.minimum(radius, FIRST * 2.0 ** (jnp.asarray(steps) / 4))
+def bound(radius: Array, steps: Array | int, first: float) -> Array:
+    """Return the bound on the norm after some steps: each makes it larger by 2^(1/4), from `first` up to the radius."""
+    return jnp.minimum(radius, first * 2.0 ** (jnp.asarray(steps) / 4))
 
 
 def newton_step(
@@ -62,14 +60,19 @@ def newton_step(
     across = slope - (slope @ point) / square * point
     multiplier = raised(-(slope @ point) / square, slope, by_logits.reshape(scores.shape))
     matrix = bend + multiplier * jnp.eye(len(bend), dtype=bend.dtype)
+    # Along the point, where the constraint fixes the move, the curvature may be negative.
+    matrix = matrix + jnp.linalg.norm(matrix) / square * jnp.outer(point, point)
     solved = solve_spd(matrix, jnp.stack([slope, point], axis=1))
     tangent = solved[:, 1] / (point @ solved[:, 1])
     ahead = (length**2 - square) / 2 * tangent
+    ahead = jnp.where(jnp.all(jnp.isfinite(ahead)), ahead, 0.0)
     back = (point @ solved[:, 0]) * tangent - solved[:, 0]
     # The second derivatives change by a factor when a logit changes by one.
     back = back * jnp.minimum(1.0, LONGEST / jnp.maximum(jnp.max(jnp.abs(rates @ back)), LONGEST))
     # The first move that is no worse than none, but for rounding.
-    moves = jnp.stack([ahead + back, ahead + back / 4, ahead, -across, jnp.zeros_like(point)])
+    shares = 4.0 ** -jnp.arange(4, dtype=point.dtype)[:, None]
+    moves = [ahead + shares * back, ahead - shares**2 / multiplier * across, ahead[None]]
+    moves = jnp.concatenate([*moves, jnp.zeros_like(point)[None]])
     ends = length * unit(point + moves)
     losses = jax.vmap(lambda end: log_excess(scores, jax.nn.log_softmax(logits(end)), LOSS))(ends)
     rounding = 100 * jnp.finfo(point.dtype).eps * (1 + jnp.abs(losses[-1]))
