@@ -49,6 +49,13 @@ SWEEP = Sweep(
             "steps": log_spaced(300, per_decade=8),
         },
         "quick": {},
+        # Fig. 7 of arXiv:2308.16898: 100 problems, both parameterisations, each compared with both solutions.
+        "published": {
+            "columns": [MOST],
+            "step_size": [0.1],
+            "problem_seeds": 100,
+            "steps": log_spaced(2000, per_decade=8),
+        },
         "paper": {"step_size": [0.1, 0.3], "problem_seeds": 100, "steps": log_spaced(30_000, per_decade=8)},
     },
     where=wanted,
