@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.optimize import minimize, minimize_scalar
 
-from theory_sim.attention import max_margin, regularization_path
+from theory_sim.attention import regularization_path
 from theory_sim.attention.factor_path import factored_problem
 from theory_sim.attention.selection_gradient import log_excess_loss, token_scores
 from theory_sim.attention.selection_path import Hyper
@@ -27,15 +27,25 @@ def solve(key, problem, radius):
 
 
 @pytest.fixture(scope="module")
-def paths():
-    """Return problems, and the path of each at all radii: axes [problem, radius]."""
+def both():
+    """Return problems, and the path of each at all radii, as drawn and turned: axes [turned, problem, radius]."""
     keys = jnp.repeat(jax.random.split(jax.random.key(4), 4), len(RADII))
-    problems = jax.vmap(lambda key: PLAIN.sample(key, Setting(0.0)))(keys)
-    factored, runs = solve(keys, problems, jnp.tile(RADII, 4))
-    shaped = jax.tree.map(
-        lambda x: np.asarray(x).reshape(4, len(RADII), *x.shape[1:]), (problems, factored, runs)
+    drawn = jax.vmap(lambda key: PLAIN.sample(key, Setting(0.0)))(keys)
+    turn = np.linalg.qr(np.random.default_rng(0).normal(size=(4, 4)))[0]
+    turned = drawn._replace(
+        tokens=drawn.tokens @ turn.T, queries=drawn.queries @ turn.T, head=drawn.head @ turn.T
     )
-    return shaped
+    problems = jax.tree.map(lambda a, b: jnp.concatenate([a, b]), drawn, turned)
+    factored, runs = solve(jnp.tile(keys, 2), problems, jnp.tile(RADII, 8))
+    return jax.tree.map(
+        lambda x: np.asarray(x).reshape(2, 4, len(RADII), *x.shape[1:]), (problems, factored, runs)
+    )
+
+
+@pytest.fixture(scope="module")
+def paths(both):
+    """Return the problems as drawn, and the path of each at all radii: axes [problem, radius]."""
+    return jax.tree.map(lambda x: x[0], both)
 
 
 def at(tree, *place):
@@ -60,18 +70,17 @@ def value_and_slope(weights, problem):
     return jax.value_and_grad(log_excess_loss, argnums=1)(problem, weights, "logistic")
 
 
-def frank_wolfe(problem, radius, start, rounds=400):
-    """Return the value and its gap after some rounds over the ball of the nuclear norm, with exact line searches."""
-    weights, least = start, -np.inf
+def frank_wolfe(problem, radius, start, rounds=200):
+    """Return the value after some rounds over the ball of the nuclear norm, with exact line searches."""
+    weights = start
     for _ in range(rounds):
-        value, slope = (np.asarray(part) for part in value_and_slope(weights, problem))
+        slope = np.asarray(value_and_slope(weights, problem)[1])
         left, _, right = np.linalg.svd(slope)
         corner = -radius * np.outer(left[:, 0], right[0])
-        least = max(least, value - np.sum(slope * (weights - corner)))
         along = lambda t, a=weights, b=corner: float(value_and_slope(a + t * (b - a), problem)[0])  # noqa: E731
         share = minimize_scalar(along, bounds=(0, 1), method="bounded", options={"xatol": 1e-6}).x
         weights = weights + share * (corner - weights)
-    return float(value_and_slope(weights, problem)[0]), least
+    return float(value_and_slope(weights, problem)[0])
 
 
 def test_points_are_minima_over_the_ball_of_the_nuclear_norm(paths):
@@ -82,10 +91,11 @@ def test_points_are_minima_over_the_ball_of_the_nuclear_norm(paths):
         assert np.linalg.svd(found, compute_uv=False).sum() == pytest.approx(RADII[j], rel=1e-8)
         wide = np.pad(found, ((0, 0), (0, 4 - found.shape[1])))
         flat = in_coordinates(one, problem)
-        value = float(value_and_slope(wide, flat)[0])
-        other, _ = frank_wolfe(flat, RADII[j], np.zeros_like(wide))
-        assert value <= other + 1e-9
-        assert other - value < 0.02
+        value, slope = (np.asarray(part) for part in value_and_slope(wide, flat))
+        most = RADII[j] * np.linalg.norm(slope, 2)
+        assert most + np.sum(slope * wide) < 1e-6 * most
+        other = frank_wolfe(flat, RADII[j], np.zeros_like(wide))
+        assert value - 1e-9 <= other <= value + 0.25
 
 
 def test_no_start_of_a_general_solver_on_the_factors_ends_lower(paths):
@@ -135,25 +145,22 @@ def test_the_error_of_the_direction_is_its_limit_over_the_radius(paths):
     assert (found["global"][:, 3] == 1).all()
 
 
-def test_solutions_are_those_of_the_original_problem(paths):
+def test_solutions_meet_the_constraints_with_the_least_of_their_norms(paths):
     problem, one = at(paths[0], 0, 0), at(paths[1], 0, 0)
     best = np.argmax(token_scores(problem), axis=1)
-    for norm, weights in (("nuclear", one.solution), ("frobenius", one.frobenius)):
-        found = max_margin(problem.tokens, problem.queries, best, norm=norm)
-        np.testing.assert_allclose(
-            weights @ one.queries.T, np.asarray(found.weights) @ problem.queries.T, atol=1e-6
-        )
+    apart = problem.tokens[np.arange(3), best][:, None] - problem.tokens
+    for weights in (one.solution, one.frobenius):
+        margins = np.einsum("ntd,de,ne->nt", apart, weights, one.queries)
+        assert (margins[np.arange(3) != best[:, None]] > 1 - 1e-6).all()
+    nuclear = [np.linalg.norm(weights, "nuc") for weights in (one.solution, one.frobenius)]
+    assert nuclear[0] == pytest.approx(one.least_norm, rel=1e-6)
+    assert nuclear[0] < nuclear[1]
+    assert np.linalg.norm(one.frobenius) < np.linalg.norm(one.solution)
 
 
-def test_a_rotation_changes_nothing(paths):
-    problems, _, runs = paths
-    turn = np.linalg.qr(np.random.default_rng(0).normal(size=(4, 4)))[0]
-    turned = problems._replace(
-        tokens=problems.tokens @ turn.T, queries=problems.queries @ turn.T, head=problems.head @ turn.T
-    )
-    flat = jax.tree.map(lambda x: jnp.asarray(x.reshape(-1, *x.shape[2:])), turned)
-    keys = jax.random.split(jax.random.key(0), len(flat.head))
-    _, other = solve(keys, flat, jnp.tile(RADII, 4))
-    for name in ("error", "residual_limit", "margin_norm", "frobenius_error"):
-        again = np.asarray(other.conclusions[name]).reshape(4, -1)
-        np.testing.assert_allclose(again, runs.conclusions[name], rtol=1e-3)
+def test_a_rotation_changes_nothing(both):
+    found = both[2].conclusions
+    for name in ("error", "margin_norm", "frobenius_error"):
+        np.testing.assert_allclose(found[name][1], found[name][0], rtol=1e-3)
+    # Multipliers are known to the solver's gap, and H may be nearly degenerate.
+    np.testing.assert_allclose(found["residual_limit"][1], found["residual_limit"][0], rtol=1e-2)
