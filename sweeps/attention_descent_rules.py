@@ -1,7 +1,5 @@
 """Gradient descent, normalised and Polyak's steps: one path to the max margin direction, at three speeds."""
 
-from collections.abc import Callable
-
 import numpy as np
 import xarray as xr
 
@@ -14,8 +12,11 @@ from theory_sim import (
     Sweep,
     bootstrap,
     by_seed,
-    exponent,
+    last_share,
+    late_exponent,
+    late_slope,
     log_spaced,
+    mean_exponent,
 )
 from theory_sim.attention import (
     gradient_excess_loss,
@@ -61,74 +62,42 @@ SWEEP = Sweep(
 )
 
 
-def decade(data: xr.Dataset) -> xr.Dataset:
-    """Return the last decade of the record."""
-    return data.sel(step=slice(int(data["step"][-1]) / 10, None))
-
-
-def window(data: xr.Dataset) -> str:
-    """Return the steps of a record in words."""
-    return f"steps {int(data['step'][0])} to {int(data['step'][-1])}"
-
-
 def direction_exponent(data: xr.Dataset) -> Estimate:
     """Fit the exponent of the error of the direction over the last decade."""
-    steps = data["step"].to_numpy()
-    return exponent(steps, by_seed(data, "direction_error", "step"), window=(steps[-1] / 10, steps[-1]))
+    return late_exponent(data, "direction_error")
 
 
-def last(data: xr.Dataset, name: str) -> np.ndarray:
-    """Return a metric of each seed at the last step."""
-    return by_seed(data, name, "step")[:, -1]
+def direction_slope(data: xr.Dataset) -> Estimate:
+    """Measure the mean slope of the log error in the log of the step over the last decade, a power law or not."""
+    return mean_exponent(data, "direction_error")
 
 
-def mean_exponent(data: xr.Dataset) -> Estimate:
-    """Return the mean slope of the log error in the log of the step over the last decade, a power law or not."""
-    logs = data.assign(log_error=np.log(data["direction_error"].where(data["direction_error"] > 0)))
-    return bootstrap(slopes(logs, "log_error", logarithmic=True), window=window(decade(data)))
-
-
-def norm_share(predicted: Callable[..., np.ndarray], *names: str) -> Callable[[xr.Dataset], Estimate]:
-    """Measure the norm at the last step, in units of a prediction from the step size and other metrics of a run."""
-
-    def measure(data: xr.Dataset) -> Estimate:
-        given = [by_seed(data, name) for name in names]
-        curve = predicted(data["step"][-1], data["step_size"], *given)
-        return bootstrap(last(data, "norm") / curve, window=f"step {int(data['step'][-1])}")
-
-    return measure
-
-
-def slopes(data: xr.Dataset, name: str, *, logarithmic: bool) -> np.ndarray:
-    """Return each run's mean slope over the last decade, in the step or in its logarithm."""
-    later = decade(data)
-    x = later["step"].to_numpy().astype(float)
-    x = np.log(x) if logarithmic else x
-    values = by_seed(later, name, "step")
-    return (values[:, -1] - values[:, 0]) / (x[-1] - x[0])
+def polyak_norm_share(data: xr.Dataset) -> Estimate:
+    """Divide the norm at the last step by `theta ||W^mm|| t`."""
+    curve = polyak_norm(data["step"][-1], data["step_size"], by_seed(data, "margin_norm"))
+    return last_share(data, "norm", curve)
 
 
 def polyak_fall(data: xr.Dataset) -> Estimate:
     """Divide the slope of the log excess loss by `-theta`."""
-    found = slopes(data, "log_excess_loss", logarithmic=False)
-    return bootstrap(found / polyak_loss_rate(data["step_size"]), window=window(decade(data)))
+    return late_slope(data, "log_excess_loss", polyak_loss_rate(data["step_size"]), logarithmic=False)
 
 
 def loss_exponent(data: xr.Dataset) -> Estimate:
     """Return the mean slope of the log excess loss in the log of the step."""
-    return bootstrap(slopes(data, "log_excess_loss", logarithmic=True), window=window(decade(data)))
+    return late_slope(data, "log_excess_loss", logarithmic=True)
 
 
 def loss_constant(data: xr.Dataset) -> Estimate:
     """Divide the last excess loss by `||W^mm||^2 / (eta t)`."""
     curve = gradient_excess_loss(data["step"][-1], data["step_size"], by_seed(data, "margin_norm"))
-    return bootstrap(np.exp(last(data, "log_excess_loss")) / curve, window=f"step {int(data['step'][-1])}")
+    return last_share(data.assign(excess=np.exp(data["log_excess_loss"])), "excess", curve)
 
 
 def norm_slope(data: xr.Dataset) -> Estimate:
     """Divide the slope of the norm in the log of the step by `||W^mm||`."""
-    predicted = gradient_norm_slope(by_seed(data, "margin_norm"))
-    return bootstrap(slopes(data, "norm", logarithmic=True) / predicted, window=window(decade(data)))
+    curve = gradient_norm_slope(by_seed(data, "margin_norm"))
+    return late_slope(data, "norm", curve, logarithmic=True)
 
 
 def along_the_path(data: xr.Dataset) -> Estimate:
@@ -204,7 +173,7 @@ CLAIMS = [
         source="arXiv:2308.16898, Theorem 4 (no rate)",
         label="derived",
         derivation="|r|/||W_t|| with ||W_t|| = ||W^mm|| (ln t + c) has the exponent -1/(ln t + c), and |r| still grows",
-        measure=mean_exponent,
+        measure=direction_slope,
         at=cells(GRADIENT),
         control=cells(NORMALIZED),
         control_reason="normalised steps reach 1/t",
@@ -230,7 +199,7 @@ CLAIMS = [
         source="arXiv:2402.05738 (Polyak steps; constants derived)",
         label="derived",
         derivation=f"{TAIL}\nthe step theta (L - L*)/||grad L|| has length theta ||W^mm||",
-        measure=norm_share(polyak_norm, "margin_norm"),
+        measure=polyak_norm_share,
         at=cells(POLYAK),
         control=cells(NORMALIZED),
         control_reason="normalised steps have length eta on any data",

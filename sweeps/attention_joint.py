@@ -13,7 +13,10 @@ from theory_sim import (
     bootstrap,
     by_seed,
     cellwise,
+    decade,
+    last_share,
     log_spaced,
+    mean_exponent,
 )
 from theory_sim.attention import joint_log_loss, path_norm_slope, prompt_attention
 
@@ -66,12 +69,7 @@ SWEEP = Sweep(
 
 def last(name: str):
     """Measure a metric at the last step, in each cell."""
-
-    @cellwise
-    def measure(data: xr.Dataset) -> Estimate:
-        return bootstrap(by_seed(data, name, "step")[:, -1], window=f"step {int(data['step'][-1])}")
-
-    return measure
+    return cellwise(lambda data: last_share(data, name))
 
 
 def shortfall(data: xr.Dataset) -> Estimate:
@@ -96,21 +94,17 @@ def loss_share(data: xr.Dataset) -> Estimate:
     steps = int(data["step"][-1])
     size = float(data["step_size"].item() * data["head_ratio"].item())
     curve = joint_log_loss(steps, size, by_seed(data, "head_margin"))
-    return bootstrap(by_seed(data, "log_loss", "step")[:, -1] / curve, window=f"step {steps}")
+    return last_share(data, "log_loss", curve)
 
 
 def doubly_logarithmic_slope(data: xr.Dataset) -> Estimate:
     """Return the mean slope of log(-log loss) in the log of the step, over the last decade."""
-    later = data.sel(step=slice(int(data["step"][-1]) / 10, None))
-    steps = later["step"].to_numpy()
-    logs = np.log(np.maximum(-by_seed(later, "log_loss", "step"), 1e-300))
-    slopes = (logs[:, -1] - logs[:, 0]) / np.log(steps[-1] / steps[0])
-    return bootstrap(slopes, window=f"steps {steps[0]} to {steps[-1]}")
+    return mean_exponent(data.assign(fall=-data["log_loss"]), "fall")
 
 
 def path_slope(data: xr.Dataset) -> Estimate:
     """Divide the slope of `||p||` in `ln ||v||` over the last decade by twice the norm of the relaxed prompt."""
-    later = data.sel(step=slice(int(data["step"][-1]) / 10, None))
+    later = decade(data)
     norms, heads = by_seed(later, "norm", "step"), np.log(by_seed(later, "head_norm", "step"))
     slopes = (norms[:, -1] - norms[:, 0]) / (heads[:, -1] - heads[:, 0])
     steps = later["step"].to_numpy()

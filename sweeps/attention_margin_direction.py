@@ -1,8 +1,5 @@
 """Attention weights turn to the max margin direction like 1/t by normalised steps, and stall as published."""
 
-from collections.abc import Callable
-
-import numpy as np
 import xarray as xr
 
 from theory_sim import (
@@ -12,10 +9,13 @@ from theory_sim import (
     Estimate,
     Simulation,
     Sweep,
-    bootstrap,
     by_seed,
-    exponent,
+    decade,
+    last_share,
+    late_exponent,
+    late_slope,
     log_spaced,
+    mean_exponent,
 )
 from theory_sim.attention import normalized_loss_rate, normalized_norm, stall_norm, token_selection
 
@@ -40,71 +40,36 @@ SWEEP = Sweep(
 )
 
 
-def decade(data: xr.Dataset) -> xr.Dataset:
-    """Return the last decade of the record."""
-    return data.sel(step=slice(int(data["step"][-1]) / 10, None))
-
-
-def window(data: xr.Dataset) -> str:
-    """Return the steps of a record in words."""
-    return f"steps {int(data['step'][0])} to {int(data['step'][-1])}"
-
-
 def direction_exponent(data: xr.Dataset) -> Estimate:
     """Fit the exponent of the error of the direction over the last decade."""
-    steps = data["step"].to_numpy()
-    return exponent(steps, by_seed(data, "direction_error", "step"), window=(steps[-1] / 10, steps[-1]))
+    return late_exponent(data, "direction_error")
 
 
-def last(data: xr.Dataset, name: str) -> np.ndarray:
-    """Return a metric of each seed at the last step."""
-    return by_seed(data, name, "step")[:, -1]
+def direction_slope(data: xr.Dataset) -> Estimate:
+    """Measure the mean slope of the log error in the log of the step over the last decade, a power law or not."""
+    return mean_exponent(data, "direction_error")
 
 
-def mean_exponent(data: xr.Dataset) -> Estimate:
-    """Return the mean slope of the log error in the log of the step over the last decade, a power law or not."""
-    logs = data.assign(log_error=np.log(data["direction_error"].where(data["direction_error"] > 0)))
-    return bootstrap(slopes(logs, "log_error", logarithmic=True), window=window(decade(data)))
-
-
-def norm_share(predicted: Callable[..., np.ndarray], *names: str) -> Callable[[xr.Dataset], Estimate]:
-    """Measure the norm at the last step, in units of a prediction from the step size and other metrics of a run."""
-
-    def measure(data: xr.Dataset) -> Estimate:
-        given = [by_seed(data, name) for name in names]
-        curve = predicted(data["step"][-1], data["step_size"], *given)
-        return bootstrap(last(data, "norm") / curve, window=f"step {int(data['step'][-1])}")
-
-    return measure
+def norm_share(data: xr.Dataset) -> Estimate:
+    """Divide the norm at the last step by `eta t`."""
+    return last_share(data, "norm", normalized_norm(data["step"][-1], data["step_size"]))
 
 
 def stalled_norm(data: xr.Dataset) -> Estimate:
     """Divide the norm at the start of the last decade by `||W^mm|| log(1/epsilon)`."""
-    later = decade(data)
-    share = by_seed(later, "norm", "step")[:, 0] / stall_norm(by_seed(data, "margin_norm"))
-    return bootstrap(share, window=f"step {int(later['step'][0])}")
-
-
-def slopes(data: xr.Dataset, name: str, *, logarithmic: bool) -> np.ndarray:
-    """Return each run's mean slope over the last decade, in the step or in its logarithm."""
-    later = decade(data)
-    x = later["step"].to_numpy().astype(float)
-    x = np.log(x) if logarithmic else x
-    values = by_seed(later, name, "step")
-    return (values[:, -1] - values[:, 0]) / (x[-1] - x[0])
+    start = decade(data)["step"][:1]
+    return last_share(data.sel(step=start), "norm", stall_norm(by_seed(data, "margin_norm")))
 
 
 def normalized_fall(data: xr.Dataset) -> Estimate:
     """Divide the slope of the log excess loss by `-eta / ||W^mm||`."""
-    predicted = normalized_loss_rate(data["step_size"], by_seed(data, "margin_norm"))
-    found = slopes(data, "log_excess_loss", logarithmic=False)
-    return bootstrap(found / predicted, window=window(decade(data)))
+    curve = normalized_loss_rate(data["step_size"], by_seed(data, "margin_norm"))
+    return late_slope(data, "log_excess_loss", curve, logarithmic=False)
 
 
 def residual_share(data: xr.Dataset) -> Estimate:
     """Divide the residual at the last step by its predicted limit."""
-    share = last(data, "residual") / by_seed(data, "residual_limit")
-    return bootstrap(share, window=f"step {int(data['step'][-1])}")
+    return last_share(data, "residual", by_seed(data, "residual_limit"))
 
 
 def cells(rule: str, score_spread: float = 0.0) -> dict:
@@ -144,7 +109,7 @@ CLAIMS = [
         source=MODEL,
         label="derived",
         derivation="every step has length eta, and late steps are parallel",
-        measure=norm_share(normalized_norm),
+        measure=norm_share,
         at=cells("normalized"),
         control=cells("published"),
         control_reason=STALLED,
@@ -185,7 +150,7 @@ CLAIMS = [
         statement="the published rule, once it has stalled, turns away from the max margin direction",
         source="conjectured here",
         label="unconfirmed",
-        measure=mean_exponent,
+        measure=direction_slope,
         at=cells("published"),
         control=cells("normalized"),
         control_reason="in the log domain the error falls like 1/t",

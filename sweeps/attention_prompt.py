@@ -13,7 +13,9 @@ from theory_sim import (
     bootstrap,
     by_seed,
     cellwise,
-    exponent,
+    last_share,
+    late_exponent,
+    late_slope,
     log_spaced,
 )
 from theory_sim.attention import gradient_norm_slope, normalized_norm, prompt_attention, score_lead
@@ -68,23 +70,18 @@ SWEEP = Sweep(
 
 def direction_exponent(data: xr.Dataset) -> Estimate:
     """Fit the exponent of the error of the direction over the last decade."""
-    steps = data["step"].to_numpy()
-    return exponent(steps, by_seed(data, "direction_error", "step"), window=(steps[-1] / 10, steps[-1]))
+    return late_exponent(data, "direction_error")
 
 
 def norm_share(data: xr.Dataset) -> Estimate:
     """Divide the norm at the last step by `eta t`."""
-    curve = normalized_norm(data["step"][-1], data["step_size"])
-    return bootstrap(by_seed(data, "norm", "step")[:, -1] / curve, window=f"step {int(data['step'][-1])}")
+    return last_share(data, "norm", normalized_norm(data["step"][-1], data["step_size"]))
 
 
 def norm_slope(data: xr.Dataset) -> Estimate:
     """Divide the mean slope of the norm in the log of the step, over the last decade, by `||p^mm||`."""
-    later = data.sel(step=slice(int(data["step"][-1]) / 10, None))
-    steps, norms = later["step"].to_numpy(), by_seed(later, "norm", "step")
-    slopes = (norms[:, -1] - norms[:, 0]) / np.log(steps[-1] / steps[0])
-    predicted = gradient_norm_slope(by_seed(data, "margin_norm"))
-    return bootstrap(slopes / predicted, window=f"steps {steps[0]} to {steps[-1]}")
+    curve = gradient_norm_slope(by_seed(data, "margin_norm"))
+    return late_slope(data, "norm", curve, logarithmic=True)
 
 
 def beyond(sharpness: float | None):

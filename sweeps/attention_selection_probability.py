@@ -35,9 +35,19 @@ ACTIVE = {5: 0.01, 10: 0.69, 20: 1.0}
 """Published shares of problems all of whose tokens are support tokens in the Frobenius norm (AT-A-S4)."""
 
 
+SMALL = 25
+"""Tokens in all of the smaller size."""
+
+
 def outcome(*, parameterization: str, inputs: int, tokens: int, max_dim: int) -> Simulation:
-    """Return `selection_outcome` of one size."""
-    return selection_outcome(inputs=inputs, tokens=tokens, max_dim=max_dim, parameterization=parameterization)
+    """Return `selection_outcome` of one size; of the larger ones no claim asks for the max margin solutions."""
+    return selection_outcome(
+        inputs=inputs,
+        tokens=tokens,
+        max_dim=max_dim,
+        parameterization=parameterization,
+        solve=inputs * tokens <= SMALL,
+    )
 
 
 def wanted(*, parameterization, inputs, tokens, dim, problem_seed, **_):
@@ -201,10 +211,10 @@ CLAIMS = [
         statement="support tokens alone are not needed: the optimal tokens are selected far more often",
         source="arXiv:2308.16898, Sec. 5.2 and Fig. 5",
         label="paper",
-        measure=lambda data: bootstrap(by_seed(data, "global") - by_seed(data, "all_active"), window="d = 5"),
+        measure=lambda data: bootstrap(by_seed(data, "global") - by_seed(data, "all_active"), window="one d"),
         at=cells(dim=(5,)),
-        control=cells(inputs=20, dim=(5,)),
-        control_reason="with 20 sequences in five dimensions neither happens",
+        control=cells(dim=(20,)),
+        control_reason="in 20 dimensions all tokens are support tokens, too",
         prediction=AtLeast(0.5),
         tolerance_reason="published: 0.79 against 0.01",
     ),

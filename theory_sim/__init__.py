@@ -22,6 +22,7 @@ from theory_sim.estimate import (
     rate,
     time_to,
 )
+from theory_sim.record import decade, last, last_share, late_exponent, late_slope, mean_exponent
 from theory_sim.simulation import Simulation, Status, Variable, log_spaced, rollout, trajectory
 from theory_sim.sweep import Sweep
 
@@ -48,12 +49,18 @@ __all__ = [
     "cellwise",
     "computed",
     "crossing",
+    "decade",
     "decay",
     "exponent",
     "export",
     "first_reach",
     "judge",
+    "last",
+    "last_share",
+    "late_exponent",
+    "late_slope",
     "log_spaced",
+    "mean_exponent",
     "open_results",
     "proportion",
     "rate",

@@ -11,10 +11,10 @@ over them. A fit states its window, and doubts itself where the data do not have
 """
 
 from collections.abc import Callable, Sequence
+from statistics import NormalDist
 from typing import NamedTuple
 
 import numpy as np
-import scipy.stats
 import xarray as xr
 from jaxtyping import Bool, Float
 
@@ -197,8 +197,10 @@ def proportion(successes: int, trials: int) -> Estimate:
         raise ValueError(
             f"proportion needs 0 <= successes <= trials, trials >= 1; got {successes} of {trials}"
         )
-    interval = scipy.stats.binomtest(int(successes), int(trials)).proportion_ci(LEVEL, method="wilson")
-    return Estimate(successes / trials, interval.low, interval.high, f"{successes} of {trials}")
+    share, square = successes / trials, NormalDist().inv_cdf((1 + LEVEL) / 2) ** 2 / trials
+    middle = (share + square / 2) / (1 + square)
+    half = np.sqrt(square * (share * (1 - share) + square / 4)) / (1 + square)
+    return Estimate(share, max(middle - half, 0.0), min(middle + half, 1.0), f"{successes} of {trials}")
 
 
 def crossing(x: Float[np.ndarray, "x"], values: Float[np.ndarray, "seeds x"], level: float) -> Estimate:

@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given, settings
 
 from theory_sim.attention import token_selection
-from theory_sim.attention.selection_direction import compare, distance
+from theory_sim.attention.directions import distance
+from theory_sim.attention.selection_direction import compare
 from theory_sim.attention.selection_gradient import (
     LOSSES,
     Problem,

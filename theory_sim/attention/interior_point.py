@@ -30,7 +30,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from theory_sim.decompositions import cholesky, solve_cholesky
+from theory_sim.decompositions import cholesky, forward_substitution
 
 Iterate = TypeVar("Iterate")
 MOST_STEPS = 50
@@ -71,7 +71,7 @@ def separate(
     scale = largest(jnp.linalg.norm(points, axis=1))
     points = points / scale
     count = len(points)
-    gram = points @ points.T
+    gram, identity = points @ points.T, jnp.eye(count, dtype=points.dtype)
     asked = jnp.ones((), points.dtype) if required is None else required
     start = jnp.full(count, 1 / count, points.dtype)
     middle = jnp.mean(points, axis=0)
@@ -95,14 +95,18 @@ def separate(
 
     def advance(now: _Point) -> _Point:
         slack, mean = centred(points @ now.direction - asked * now.offset, now.multipliers)
-        factor = cholesky(gram + jnp.diag(slack / now.multipliers))
-        right = jnp.ones((count, 1), points.dtype) if required is None else asked[:, None]
-        ones = solve_cholesky(factor, right)[:, 0]
+        # The factor's inverse, once: each substitution in its place would be two more loops to compile.
+        inverse = forward_substitution(cholesky(gram + jnp.diag(slack / now.multipliers)), identity)
+
+        def solved(right: Float[Array, " points"]) -> Float[Array, " points"]:
+            return inverse.T @ (inverse @ right)
+
+        ones = inverse.T @ jnp.sum(inverse, axis=1) if required is None else solved(asked)
         # From the hull's mean, the direction is the combination of the points all along.
         apart = jnp.zeros_like(middle) if required is None else now.direction - now.multipliers @ points
 
         def newton(target: Float[Array, " points"]) -> tuple[_Point, Float[Array, " points"]]:
-            free = solve_cholesky(factor, (target / now.multipliers + points @ apart)[:, None])[:, 0]
+            free = solved(target / now.multipliers + points @ apart)
             offset = -total(free) / total(ones)
             multipliers = free + offset * ones
             direction = multipliers @ points - apart

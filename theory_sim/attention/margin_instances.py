@@ -23,6 +23,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
+from theory_sim.attention.directions import unit
 from theory_sim.attention.margin import NORMS, max_margin_of_pairs
 from theory_sim.attention.selection_direction import SLACK
 from theory_sim.decompositions import leading_directions
@@ -128,9 +129,9 @@ def _sample(
     kept = jnp.arange(max_dim) < setting.dim
     drawn = jax.lax.optimization_barrier(jnp.where(kept, drawn, 0.0))
     labels = jnp.where(drawn[1:, 1, 0] < 0, -1.0, 1.0)
-    head, queries, tokens = drawn[0, 0], _unit(drawn[1:, 0]), drawn[1:, 2:]
+    head, queries, tokens = drawn[0, 0], unit(drawn[1:, 0]), drawn[1:, 2:]
     scaled = tokens / jnp.sqrt(jnp.asarray(setting.dim, tokens.dtype))
-    tokens = jnp.where(setting.unit > 0, _unit(tokens), scaled)
+    tokens = jnp.where(setting.unit > 0, unit(tokens), scaled)
     existing = jnp.arange(max_tokens) < setting.tokens
     scores = jnp.where(existing, labels[:, None] * (tokens @ head), -jnp.inf)
     selected = jnp.where(setting.optimal > 0, jnp.argmax(scores, axis=1), 0)
@@ -142,10 +143,6 @@ def _sample(
     chosen = selected[of_input]
     left = tokens[of_input, chosen] - tokens[of_input, (chosen + other) % setting.tokens]
     return Instance(left, queries[of_input], jnp.asarray(count))
-
-
-def _unit(vectors: Float[Array, "*shape dim"]) -> Float[Array, "*shape dim"]:
-    return vectors / jnp.linalg.norm(vectors, axis=-1, keepdims=True)
 
 
 def _conclude(problem: Instance, hyper: Hyper, records: Metrics, state: Array, *, norm: str) -> Metrics:

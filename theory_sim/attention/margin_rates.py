@@ -8,7 +8,6 @@ from functools import cache
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.optimize import nnls
 
 DRAWS = 4000
 
@@ -40,6 +39,8 @@ def feasibility_inputs(dim: int, tokens: int, *, unit: bool = True) -> float:
 @cache
 def polar_dimension(dim: int, tokens: int, unit: bool) -> float:
     """Return `E |P g|^2`, `P` projecting a Gaussian `g` on the cone of all `x_t - x_sel`, by Monte Carlo to 2%."""
+    from scipy.optimize import nnls  # a quarter of a second, and no simulation needs it
+
     draw = np.random.default_rng(0)
     squares = []
     for _ in range(DRAWS):

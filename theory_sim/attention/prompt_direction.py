@@ -23,6 +23,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from theory_sim.attention.batching import in_pieces
+from theory_sim.attention.directions import distance
 from theory_sim.attention.interior_point import separate
 from theory_sim.attention.margin import WIDTH, at_places, differences_from, places_beside
 from theory_sim.attention.prompt_gradient import PromptProblem, prompt_log_attention, prompt_scores
@@ -49,11 +50,6 @@ class JointSolutions(NamedTuple):
     paced: Float[Array, " key_dim"]
     required: Float[Array, " inputs"]
     feasible: Bool[Array, ""]
-
-
-def distance(vectors: Float[Array, "steps dim"], solution: Float[Array, " dim"]) -> Float[Array, " steps"]:
-    """Return `| p/|p| - q/|q| |`, a vector of zeros standing for itself."""
-    return jnp.sqrt(jnp.sum((_unit(vectors) - _unit(solution)) ** 2, axis=1))
 
 
 def of_selected(
@@ -186,8 +182,3 @@ _solutions = in_pieces(_solve, WIDTH)
 def _to_others(keys: Array, selected: Array) -> Array:
     """Return `a_k = k_i,sel - k_it` for the tokens that are not selected, [inputs, tokens - 1, key_dim]."""
     return at_places(differences_from(keys, selected), places_beside(selected, keys.shape[1]))
-
-
-def _unit(vectors: Float[Array, "*steps dim"]) -> Float[Array, "*steps dim"]:
-    norms = jnp.sqrt(jnp.sum(vectors**2, axis=-1, keepdims=True))
-    return vectors / jnp.where(norms > 0, norms, 1.0)

@@ -21,6 +21,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
+from theory_sim.attention.directions import distance
 from theory_sim.simulation import Metrics, Simulation, Variable
 
 ATTENDED = 1e-3
@@ -103,16 +104,10 @@ def _conclude(scores: Array, hyper: Hyper, records: Metrics, logits: Array) -> M
     attended, best = jax.nn.softmax(logits), optimal_attention(scores, hyper.penalty)
     # Orthonormal tokens: the least logits that are one apart on the two sets are their indicator, centred.
     margin = (best > 0) - jnp.mean(best > 0)
-    units = [_unit(logits), _unit(margin.astype(scores.dtype))]
     found = {
         "selected": jnp.sum(attended > ATTENDED),
         "predicted": selected_tokens(scores, hyper.penalty),
         "attention_error": jnp.max(jnp.abs(attended - best)),
-        "direction_error": jnp.linalg.norm(units[0] - units[1]),
+        "direction_error": distance(logits, margin.astype(scores.dtype)),
     }
     return {name: value.astype(scores.dtype) for name, value in found.items()}
-
-
-def _unit(vector: Float[Array, " tokens"]) -> Float[Array, " tokens"]:
-    norm = jnp.linalg.norm(vector)
-    return vector / jnp.where(norm > 0, norm, 1.0)

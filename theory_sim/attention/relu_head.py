@@ -35,6 +35,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
+from theory_sim.attention.directions import distance
 from theory_sim.attention.least_norm import SOLVED, least_norm
 from theory_sim.attention.selection_gradient import falling_slope, log_pulls
 from theory_sim.draws import normal, uniform
@@ -242,16 +243,10 @@ def _conclude(drawn: Drawn, hyper: Hyper, records: Metrics, state: State) -> Met
         "pushed": jnp.any(pushing),
     }
     found = {name: value.astype(weights.dtype) for name, value in found.items()}
-    difference = _unit(weights) - jax.vmap(_unit)(compared)
-    return found | {"error": jnp.sum(difference**2, axis=(1, 2)) / 2, "norm": jnp.linalg.norm(weights)}
+    return found | {"error": distance(compared, weights) ** 2 / 2, "norm": jnp.linalg.norm(weights)}
 
 
 def _added(weights: Array, finite: Array, margin: Array) -> Float[Array, "dim dim"]:
     """Return `W_fin + c W^mm` with the c that brings it closest to the weights."""
     square = jnp.sum(margin**2)
     return finite + jnp.sum((weights - finite) * margin) / jnp.where(square > 0, square, 1.0) * margin
-
-
-def _unit(matrix: Float[Array, "dim dim"]) -> Float[Array, "dim dim"]:
-    norm = jnp.linalg.norm(matrix)
-    return matrix / jnp.where(norm > 0, norm, 1.0)

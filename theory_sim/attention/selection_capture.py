@@ -25,6 +25,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
+from theory_sim.attention.directions import unit
 from theory_sim.attention.margin import max_margin_of_pairs
 from theory_sim.attention.selection_direction import SLACK
 from theory_sim.attention.selection_gradient import Problem, log_attention, token_scores
@@ -129,7 +130,7 @@ def _sample(key: PRNGKeyArray, setting: Setting, *, plain: Simulation) -> Target
     )
     lower = gaps > jnp.sqrt(jnp.finfo(scores.dtype).eps)
     local = found.feasible[0] & jnp.all((margins > 1 + SLACK) | lower)
-    return Target(problem, chosen, _unit(found.weights[0]), local.astype(scores.dtype), push)
+    return Target(problem, chosen, unit(found.weights[0], (0, 1)), local.astype(scores.dtype), push)
 
 
 def _differences(
@@ -142,14 +143,9 @@ def _differences(
     return (taken - jnp.take_along_axis(tokens, others[:, :, None], axis=1)).reshape(-1, tokens.shape[2])
 
 
-def _unit(matrix: Float[Array, "dim dim"]) -> Float[Array, "dim dim"]:
-    norm = jnp.linalg.norm(matrix)
-    return matrix / jnp.where(norm > 0, norm, 1.0)
-
-
 def _init(key: PRNGKeyArray, target: Target, hyper: Hyper) -> Direct:
     drawn = jax.random.normal(key, target.direction.shape, target.direction.dtype)
-    across = _unit(drawn - jnp.sum(drawn * target.direction) * target.direction)
+    across = unit(drawn - jnp.sum(drawn * target.direction) * target.direction, (0, 1))
     cosine = 1 - hyper.opening
     return Direct(hyper.radius * (cosine * target.direction + jnp.sqrt(1 - cosine**2) * across))
 

@@ -13,6 +13,7 @@ whatever the start and the rule (derived, from AT-A-P1; compare `W_fin` in AT-A-
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
+from theory_sim.attention.directions import distance
 from theory_sim.attention.margin import MaxMargin, attention_margins, max_margin
 from theory_sim.attention.selection_gradient import Problem, falling_slope, token_scores
 from theory_sim.decompositions import leading_directions, solve_spd
@@ -73,19 +74,6 @@ def compare(
         found["nuclear_rank"] = least.rank
         found["effective_rank"] = jnp.sum(values > VISIBLE * values[0])
     return found
-
-
-def distance(
-    weights: Float[Array, "steps dim dim"], solution: Float[Array, "dim dim"]
-) -> Float[Array, " steps"]:
-    """Return `| W/|W| - V/|V| |_F`, a matrix of zeros standing for itself; `1 - corr` is half its square (AT-A-M8)."""
-    difference = _normalised(weights) - _normalised(solution)
-    return jnp.sqrt(jnp.sum(difference**2, axis=(1, 2)))
-
-
-def _normalised(matrices: Float[Array, "*steps dim dim"]) -> Float[Array, "*steps dim dim"]:
-    norms = jnp.sqrt(jnp.sum(matrices**2, axis=(-2, -1), keepdims=True))
-    return matrices / jnp.where(norms > 0, norms, 1.0)
 
 
 def _residuals(

@@ -56,7 +56,7 @@ class Drawn(NamedTuple):
 
 
 def selection_outcome(
-    *, inputs: int, tokens: int, max_dim: int, parameterization: str = "weights"
+    *, inputs: int, tokens: int, max_dim: int, parameterization: str = "weights", solve: bool = True
 ) -> Simulation:
     """Return the training of `W`, or of `K` and `Q` with d columns, by normalised steps in the log domain.
 
@@ -67,6 +67,7 @@ def selection_outcome(
     being those of the solution in the Frobenius norm for `W`, in the nuclear norm for `K Q^T`; `saturated`, whether all
     other tokens have less than 1e-3 of the attention; `all_active`, whether the margins of the solution for the optimal
     tokens have a mean below 1.1 (the published count of B.1). And `taken`, the share of sequences that had the gap.
+    Without `solve` only `global`, `saturated` and `taken`.
 
     Raises ValueError as `token_selection` does.
     """
@@ -85,7 +86,7 @@ def selection_outcome(
         observe=lambda drawn, hyper, state: {},
         setting=Setting(min(5, max_dim)),
         hyper=Hyper(step_size=0.4, init_scale=1.0),
-        conclude=partial(_conclude, norm="nuclear" if factors else "frobenius"),
+        conclude=partial(_conclude, norm="nuclear" if factors else "frobenius", solve=solve),
         variables={
             "global": Variable("whether the selected tokens are the optimal ones"),
             "local": Variable("whether the selected tokens are locally optimal"),
@@ -143,25 +144,38 @@ def _init(key: PRNGKeyArray, drawn: Drawn, hyper: Hyper, *, max_dim: int, factor
     return KeyQuery(first, second) if factors else Direct(first)
 
 
-def _conclude(drawn: Drawn, hyper: Hyper, records: Metrics, state: State, *, norm: str) -> Metrics:
+def _conclude(
+    drawn: Drawn, hyper: Hyper, records: Metrics, state: State, *, norm: str, solve: bool
+) -> Metrics:
     problem, weights = drawn.problem, attention_weights(state)
     scores = token_scores(problem)
     best, selected = jnp.argmax(scores, axis=1), jnp.argmax(log_attention(problem, weights), axis=1)
+    found = {
+        "global": jnp.all(selected == best),
+        "saturated": log_unselected(problem, weights) < jnp.log(1e-3),
+    }
+    if solve:
+        found |= _compared(problem, selected, best, norm)
+    return {name: value.astype(weights.dtype) for name, value in found.items()} | {"taken": drawn.taken}
+
+
+def _compared(
+    problem: Problem, selected: Int[Array, " inputs"], best: Int[Array, " inputs"], norm: str
+) -> Metrics:
+    """Return what the solutions for the selected and for the best tokens tell."""
 
     def solved(chosen: Int[Array, " inputs"]) -> tuple[Array, Array]:
         found = max_margin(problem.tokens, problem.queries, chosen, norm=norm)
         return attention_margins(found.weights, problem.tokens, problem.queries, chosen), found.feasible
 
+    scores = token_scores(problem)
     margins, feasible = jax.vmap(solved)(jnp.stack([selected, best]))
     others = jnp.arange(scores.shape[1]) != selected[:, None]
     support = others & (margins[0] < 1 + SLACK)
     lower = scores < jnp.take_along_axis(scores, selected[:, None], axis=1)
     mean = jnp.sum(margins[1]) / (others.shape[0] * (others.shape[1] - 1))
-    found = {
-        "global": jnp.all(selected == best),
+    return {
         "local": feasible[0] & jnp.all(~support | lower),
         "feasible": feasible[0],
-        "saturated": log_unselected(problem, weights) < jnp.log(1e-3),
         "all_active": feasible[1] & (mean < ALMOST_ACTIVE),
     }
-    return {name: value.astype(weights.dtype) for name, value in found.items()} | {"taken": drawn.taken}

@@ -21,6 +21,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
+from theory_sim.attention.directions import unit
 from theory_sim.attention.selection_direction import compare
 from theory_sim.attention.selection_gradient import (
     LOSSES,
@@ -162,8 +163,8 @@ def _sample(
 ) -> Problem:
     # One draw, kept apart from what follows: XLA takes seconds to compile four, or one that is fused with its norms.
     drawn = jax.lax.optimization_barrier(jax.random.normal(key, (inputs + 1, (tokens + 1) * dim + 1)))
-    head = _unit(drawn[0, :dim])
-    vectors = _unit(drawn[1:, :-1].reshape(inputs, tokens + 1, dim))
+    head = unit(drawn[0, :dim])
+    vectors = unit(drawn[1:, :-1].reshape(inputs, tokens + 1, dim))
     labels = jnp.where(drawn[1:, -1] < 0, -1.0, 1.0)
     problem = Problem(vectors[:, 1:], vectors[:, 0], labels, head)
     scores = token_scores(problem)
@@ -173,10 +174,6 @@ def _sample(
     moves = jnp.where(others, (1 - setting.score_spread) * (mean - scores), 0.0) * labels[:, None]
     moved = problem.tokens + moves[:, :, None] * head
     return problem._replace(tokens=moved, queries=moved[:, 0] if self_attention else problem.queries)
-
-
-def _unit(vectors: Float[Array, "*shape dim"]) -> Float[Array, "*shape dim"]:
-    return vectors / jnp.linalg.norm(vectors, axis=-1, keepdims=True)
 
 
 def _init(key: PRNGKeyArray, problem: Problem, hyper: Hyper, *, dim: int, key_dim: int | None) -> State:

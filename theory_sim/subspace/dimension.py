@@ -16,6 +16,8 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float
 
+from theory_sim.estimate import first_reach
+
 LEVEL = 0.95
 RESAMPLES = 2000
 
@@ -50,7 +52,7 @@ def intrinsic_dimension(
     dims, scores, direct = _checked(dims, scores, baseline)
 
     def of(seeds: np.ndarray) -> np.ndarray:
-        return _first_reach(dims, scores[seeds].mean(axis=-2), share * direct[seeds].mean(axis=-1))
+        return first_reach(dims, scores[seeds].mean(axis=-2), share * direct[seeds].mean(axis=-1))
 
     window = (
         f"{share:.4g} of the baseline, linear between {len(dims)} dimensions, {dims[0]:g} to {dims[-1]:g}"
@@ -85,7 +87,7 @@ def log_dimension_ratio(
         pairs = ((first, direct_first), (second, direct_second))
         with np.errstate(invalid="ignore"):
             a, b = (
-                np.log(_first_reach(x, scores[seeds].mean(axis=-2), share * direct[seeds].mean(axis=-1)))
+                np.log(first_reach(x, scores[seeds].mean(axis=-2), share * direct[seeds].mean(axis=-1)))
                 for scores, direct in pairs
             )
             return b - a
@@ -124,17 +126,6 @@ def _checked(
             f"baseline must be a number or one for each of {len(values)} seeds, got {direct.shape}"
         )
     return x, values, np.broadcast_to(direct, len(values))
-
-
-def _first_reach(x: np.ndarray, curves: np.ndarray, levels: np.ndarray) -> np.ndarray:
-    """Return where each curve [..., x] first reaches its level."""
-    above = curves >= levels[..., None]
-    at = above.argmax(axis=-1)
-    before = np.maximum(at - 1, 0)
-    high, low = (np.take_along_axis(curves, i[..., None], axis=-1)[..., 0] for i in (at, before))
-    rise = np.where(high > low, high - low, 1.0)
-    part = np.where(at > 0, np.clip((levels - low) / rise, 0, 1), 1.0)
-    return np.where(above.any(axis=-1), x[before] + part * (x[at] - x[before]), np.inf)
 
 
 def _bootstrap(
