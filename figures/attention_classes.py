@@ -3,7 +3,7 @@
 import numpy as np
 
 from theory_sim import by_seed
-from theory_sim.attention import key_angle, mean_token_angle
+from theory_sim.attention import Setting, key_angle, mean_token_angle
 from theory_sim.plotting import COLORS, band, figure, log_axes, panel_label, theory_line
 
 PATTERNS = 16
@@ -53,10 +53,10 @@ def draw_angles(axis, data):
     for color, (matrix, symbol), marker in zip(COLORS, MATRICES.items(), "osDv", strict=False):
         runs = by_seed(then.sel(matrix=matrix), "angle", "classes")
         band(axis, classes, runs, color=color, marker=marker, label=f"${symbol}$")
-    fraction = float(data["relevant_fraction"])
+    fractions = float(data["relevant_fraction"]), float(data["confusion_fraction"])
     fine = np.linspace(classes[0], classes[-1], 50)
-    theory_line(axis, fine, mean_token_angle(PATTERNS, fraction, 0.0, fine), label="derived")
-    theory_line(axis, fine, key_angle(PATTERNS, fine))
+    theory_line(axis, fine, mean_token_angle(PATTERNS, *fractions, fine), label="derived")
+    theory_line(axis, fine, key_angle(PATTERNS, *fractions, fine, token_noise=Setting().token_noise))
     axis.set(xlabel="classes $K$", ylabel="angle to span($\\mu_1 .. \\mu_K$), degrees", ylim=(0, None))
     axis.set_xticks(classes)
     axis.legend(ncols=2)

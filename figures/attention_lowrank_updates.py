@@ -7,7 +7,7 @@ from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 
 from theory_sim import at_last, by_seed
-from theory_sim.attention import key_angle, mean_token_angle, stable_rank
+from theory_sim.attention import Setting, key_angle, mean_token_angle, stable_rank
 from theory_sim.plotting import COLORS, band, figure, label_line, log_axes, panel_label, theory_line
 
 BASE = {
@@ -127,10 +127,9 @@ def draw_angles(axis: Axes, data: xr.Dataset) -> None:
 
 def derived(cell: dict[str, float]) -> dict[str, float]:
     """Return the derived largest angles of the updates of queries, keys and values; confusion is the default."""
-    fraction = cell["relevant_fraction"]
-    of_tokens = float(mean_token_angle(cell["patterns"], fraction, 0.1))
-    noise = {"relevant_fraction": fraction, "confusion_fraction": 0.1, "token_noise": cell["token_noise"]}
-    return {"query": of_tokens, "key": float(key_angle(cell["patterns"], **noise)), "value": of_tokens}
+    known = cell["patterns"], cell["relevant_fraction"], Setting().confusion_fraction
+    of_tokens, of_keys = mean_token_angle(*known), key_angle(*known, token_noise=cell["token_noise"])
+    return {"query": float(of_tokens), "key": float(of_keys), "value": float(of_tokens)}
 
 
 def draw_late(axis: Axes, base: xr.Dataset) -> None:

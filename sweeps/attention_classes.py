@@ -9,9 +9,10 @@ import numpy as np
 import xarray as xr
 
 from theory_sim import AtMost, Claim, Equals, Estimate, MatchesCurve, Simulation, Sweep, bootstrap, by_seed
-from theory_sim.attention import key_angle, mean_token_angle, pattern_transformer, update_rank
+from theory_sim.attention import Setting, key_angle, mean_token_angle, pattern_transformer, update_rank
 
-RELEVANT, PATTERNS = 0.6, 16
+RELEVANT, CONFUSION, PATTERNS = 0.6, 0.0, 16
+NOISE = Setting().token_noise
 BASE = {"label_noise": 0.0, "query_key_scale": 0.3}
 
 
@@ -33,7 +34,7 @@ SWEEP = Sweep(
     problem={
         "classes": [2, 3, 4, 6],
         "relevant_fraction": [RELEVANT],
-        "confusion_fraction": [0.0],
+        "confusion_fraction": [CONFUSION],
         "label_noise": [0.0, 1.0],
     },
     run={"query_key_scale": [0.3, 1.0], "step_size": [0.5]},
@@ -80,8 +81,8 @@ def test_error(data: xr.Dataset) -> Estimate:
 def predicted_angle(data: xr.Dataset, matrix: str) -> np.ndarray:
     """Return the angle of one matrix for each number of classes."""
     if matrix == "key":
-        return key_angle(PATTERNS, data["classes"])
-    return mean_token_angle(PATTERNS, RELEVANT, 0.0, data["classes"])
+        return key_angle(PATTERNS, RELEVANT, CONFUSION, data["classes"], token_noise=NOISE)
+    return mean_token_angle(PATTERNS, RELEVANT, CONFUSION, data["classes"])
 
 
 def rank(data: xr.Dataset) -> np.ndarray:

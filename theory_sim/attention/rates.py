@@ -40,22 +40,26 @@ def mean_token_angle(
 
 def key_angle(
     patterns: ArrayLike,
+    relevant_fraction: ArrayLike,
+    confusion_fraction: ArrayLike,
     classes: ArrayLike = 2,
     *,
-    relevant_fraction: ArrayLike = 0.4,
-    confusion_fraction: ArrayLike = 0.1,
     token_noise: ArrayLike = 0.0,
 ) -> Curve:
     """Return the largest angle, in degrees, of the leading directions of dW_K to span(mu_1 .. mu_K) (AT-C2, AT-C3).
 
-    Derived: the right factor is the covariance of a sequence's tokens times the direction that the output rewards;
-    for that direction mu_c, `alpha_* (mu_c - zbar_c) + tau^2 mu_c`. Summed over classes this is
-    `(alpha_* (1 - alpha_* - alpha_#) + tau^2) sum_c mu_c - alpha_* K beta sum_j mu_j`: without noise
-    tan = `sqrt(K / (M - K))`, whatever the fractions, as long as there are irrelevant tokens; noise lowers it.
+    Derived: the right factor is the covariance of a sequence's tokens times the direction v that the output rewards;
+    for `v = mu_c` it is `alpha_* (mu_c - zbar_c) + tau^2 mu_c`. Summed over classes this is
+    `(alpha_* (1 - alpha_* - alpha_#) + tau^2) sum_c mu_c - alpha_* K beta sum_j mu_j`. Without noise
+    tan = `sqrt(K / (M - K))` for every v that treats classes alike, and whatever the fractions, because the covariance
+    is orthogonal to the sum of all patterns. Noise adds `tau^2 v`: how it lowers the angle rests on `v = mu_c`.
+    Without irrelevant tokens all lies in the span.
     """
     relevant = np.asarray(relevant_fraction, float)
-    signal = relevant * (1 - relevant - np.asarray(confusion_fraction, float))
-    return np.degrees(np.arctan(_spread(patterns, classes) * signal / (signal + np.square(token_noise))))
+    signal = relevant * np.maximum(1 - relevant - np.asarray(confusion_fraction, float), 0)
+    total = signal + np.square(token_noise)
+    share = signal / np.where(total > 0, total, 1)
+    return np.degrees(np.arctan(_spread(patterns, classes) * share))
 
 
 def _spread(patterns: ArrayLike, classes: ArrayLike) -> Curve:
