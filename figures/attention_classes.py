@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from theory_sim import by_seed
+from theory_sim import at_last, by_seed
 from theory_sim.attention import Setting, key_angle, mean_token_angle
 from theory_sim.plotting import COLORS, band, figure, log_axes, panel_label, theory_line
 
@@ -48,8 +48,7 @@ def draw_spectra(axis, data, matrix, letter, random=None):
 
 def draw_angles(axis, data):
     classes = data["classes"].to_numpy()
-    last = data.step.where(data.train_loss >= 0.5).max("step").astype(int)
-    then = data.assign(angle=data.angle.sel(step=last, direction=1))
+    then = data.assign(angle=at_last(data.angle.sel(direction=1), data.train_loss >= 0.5))
     for color, (matrix, symbol), marker in zip(COLORS, MATRICES.items(), "osDv", strict=False):
         runs = by_seed(then.sel(matrix=matrix), "angle", "classes")
         band(axis, classes, runs, color=color, marker=marker, label=f"${symbol}$")

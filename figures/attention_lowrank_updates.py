@@ -1,5 +1,7 @@
 """Low-rank updates of the one-layer transformer: spectra, responses, directions, where it ends, late training."""
 
+from pathlib import Path
+
 import numpy as np
 import xarray as xr
 from matplotlib.axes import Axes
@@ -9,16 +11,9 @@ from matplotlib.figure import Figure
 from theory_sim import at_last, by_seed
 from theory_sim.attention import Setting, key_angle, mean_token_angle, stable_rank
 from theory_sim.plotting import COLORS, band, figure, label_line, log_axes, panel_label, theory_line
+from theory_sim.study import load_module
 
-BASE = {
-    "patterns": 16,
-    "relevant_fraction": 0.4,
-    "token_noise": 0.1,
-    "label_noise": 0.0,
-    "query_key_scale": 0.3,
-    "value_error": 0.0,
-    "train_samples": 256,
-}
+BASE = load_module(Path(__file__).parents[1] / "sweeps" / Path(__file__).name).BASE
 SHADES = LinearSegmentedColormap.from_list("share", ["white", COLORS[4], COLORS[1]])
 MATRICES = {"query": "W_Q", "key": "W_K", "value": "W_V", "output": "W_O"}
 ALONG = {

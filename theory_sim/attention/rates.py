@@ -66,6 +66,38 @@ def _spread(patterns: ArrayLike, classes: ArrayLike) -> Curve:
     return np.sqrt(np.asarray(classes, float) / (np.asarray(patterns, float) - classes))
 
 
+def mean_token_spread(
+    patterns: ArrayLike,
+    relevant_fraction: ArrayLike,
+    confusion_fraction: ArrayLike,
+    token_noise: ArrayLike,
+    *,
+    tokens: ArrayLike,
+    dim: int,
+    classes: ArrayLike = 2,
+) -> Curve:
+    """Return how far the mean of some of a sequence's tokens is from zbar, off span(mu_1 .. mu_K), root mean square.
+
+    Derived: each irrelevant token is a random one of `M - K` unit vectors, `1 - 1 / (M - K)` from their mean in square,
+    and noise has `dim - K` directions off the span; independent tokens add in square.
+    """
+    irrelevant = 1 - np.asarray(relevant_fraction, float) - np.asarray(confusion_fraction, float)
+    square = irrelevant * (1 - 1 / (np.asarray(patterns, float) - classes))
+    square = square + np.square(token_noise) * (dim - np.asarray(classes, float))
+    return np.sqrt(square / np.asarray(tokens, float))
+
+
+def sampling_angle(
+    spread: ArrayLike, samples: ArrayLike, relevant_fraction: ArrayLike, confusion_fraction: ArrayLike
+) -> Curve:
+    """Return the angle off span(mu_1, mu_2), in degrees, of the difference of two mean tokens of N/2 samples each.
+
+    Derived: the difference is `(alpha_* - alpha_#)(mu_1 - mu_2)` in the span, and off it `2 spread / sqrt(N)`.
+    """
+    told = np.sqrt(2) * (np.asarray(relevant_fraction, float) - np.asarray(confusion_fraction, float))
+    return np.degrees(np.arctan(2 * np.asarray(spread, float) / np.sqrt(samples) / told))
+
+
 def large_row_norm(width: ArrayLike, reference_width: float, reference_norm: float) -> Curve:
     """Return the norm of the large rows of W_O at other widths, `~ m^-1/2` (AT-C4).
 
