@@ -117,7 +117,8 @@ CLAIMS = [
             source=f"{PAPER}, abstract (localised on label-relevant patterns); angle derived here",
             label="derived",
             derivation="Differences of the classes' right factors lie in span(mu_1 .. mu_K); their sum is off it\n"
-            f"by the irrelevant patterns: rates.{'key_angle' if matrix == 'key' else 'mean_token_angle'}.",
+            f"by the irrelevant patterns: rates.{'key_angle' if matrix == 'key' else 'mean_token_angle'}."
+            + (" Noise, a degree, for rewarded directions mu_c." if matrix == "key" else ""),
             measure=lambda data: active_angle(data, "classes"),
             prediction=Equals(partial(predicted_angle, matrix=matrix), tolerance=3.0),
             tolerance_reason="mean tokens of 512 / K samples are off by 0.2/sqrt(512/K) against 0.3: 3 degrees at "
