@@ -84,7 +84,8 @@ def draw_angle(axis, data, most):
         (largest, scale, f"q = {largest}, A(0) at {scale:g}") for scale in data.adapter_scale.to_numpy()
     ]
     for color, (rank, scale, label) in zip(COLORS, [*lines, (0, 1.0, "full")], strict=False):
-        runs = by_seed(data.sel(adapter_rank=rank, adapter_scale=scale), "angle", "step")[:, 1:]
+        cell = data.sel(adapter_rank=rank, adapter_scale=scale, direction=1)
+        runs = by_seed(cell, "angle", "step")[:, 1:]
         band(axis, data.step[1:], runs, color=color, label=label, linestyle="-" if rank else ":")
     predicted = float(mean_token_angle(PATTERNS, float(data["relevant_fraction"]), 0.0, most))
     theory_line(axis, data.step[[1, -1]], [predicted, predicted])

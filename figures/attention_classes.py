@@ -49,7 +49,7 @@ def draw_spectra(axis, data, matrix, letter, random=None):
 def draw_angles(axis, data):
     classes = data["classes"].to_numpy()
     last = data.step.where(data.train_loss >= 0.5).max("step").astype(int)
-    then = data.assign(angle=data.angle.sel(step=last))
+    then = data.assign(angle=data.angle.sel(step=last, direction=1))
     for color, (matrix, symbol), marker in zip(COLORS, MATRICES.items(), "osDv", strict=False):
         runs = by_seed(then.sel(matrix=matrix), "angle", "classes")
         band(axis, classes, runs, color=color, marker=marker, label=f"${symbol}$")

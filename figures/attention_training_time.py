@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from theory_sim import bootstrap, by_seed, time_to
+from theory_sim import bootstrap, by_seed, computed, time_to
 from theory_sim.attention import confusion_constant
 from theory_sim.plotting import COLORS, band, figure, interval, label_line, log_axes, panel_label, theory_line
 
@@ -39,27 +39,35 @@ def draw_clock(axis, data):
     fractions, levels = data.relevant_fraction.to_numpy(), []
     for scale, marker in zip(data.query_key_scale.to_numpy(), ("o", "s"), strict=False):
         for noise, color in zip(data.token_noise.to_numpy(), COLORS, strict=False):
-            for size, shift in zip(data.step_size.to_numpy(), (0.98, 1.02), strict=False):
+            for size, shift in zip(data.step_size.to_numpy()[[0, -1]], (0.98, 1.02), strict=True):
                 cell = data.sel(query_key_scale=scale, token_noise=noise, step_size=size)
+                if not cell["complete"].any():
+                    continue
                 runs = by_seed(cell, "test_loss", "relevant_fraction", "step")
                 times = time_to(cell.step.to_numpy(), runs, 0.1) * size * fractions
                 levels.append(times)
                 finite = np.isfinite(times).all(axis=0)
-                label = rf"noise {noise:g}, $W_{{Q,K}}(0)$ = {scale:g} I" if shift < 1 else None
-                style = {"markerfacecolor": "white"} if shift > 1 else {}
+                label = rf"noise {noise:g}, $W_{{Q,K}}(0)$ = {scale:g} I" if shift > 1 else None
+                style = {"markerfacecolor": "white"} if shift < 1 else {}
                 interval(
                     axis, shift * fractions[finite], bootstrap(times[:, finite]), color=color, label=label,
                     fmt=marker, **style,
                 )  # fmt: skip
+    for scale, style in zip(data.query_key_scale.to_numpy(), (":", "-."), strict=False):
+        cell = data.sel(query_key_scale=scale, token_noise=0.1).isel(step_size=-1)
+        steps, runs = cell.step.to_numpy(), by_seed(cell, "test_loss", "relevant_fraction", "step")
+        times = np.minimum(time_to(steps, runs, 1e-3), steps[-1]) * float(cell.step_size) * fractions
+        label = f"to a loss of 0.001, {scale:g} I"
+        axis.plot(fractions, np.median(times, axis=0), color=COLORS[6], linestyle=style, label=label)
     # The theorem gives the constancy, not the level, which is that of the cleanest cells.
     level = np.mean(levels[0])
     theory_line(axis, fractions[[0, -1]], [level, level])
-    label_line(axis, "constant (Theorem 1)", fractions[0], level, xytext=(-4, -24))
+    label_line(axis, "constant (Theorem 1)", 0.33, level, xytext=(0, -12))
     log_axes(axis, "x")
     axis.set_xticks([0.2, 0.3, 0.5, 0.9], ["0.2", "0.3", "0.5", "0.9"])
-    axis.set(xlabel=r"$\alpha_*$", ylabel=r"$T \eta\,\alpha_*$, loss 0.1", ylim=(0, None))
-    axis.legend()
-    panel_label(axis, "b", "time to a test loss of 0.1")
+    axis.set(xlabel=r"$\alpha_*$", ylabel=r"$T \eta\,\alpha_*$", ylim=(0, 42))
+    axis.legend(ncols=2, loc="upper right", fontsize=6, columnspacing=1.0)
+    panel_label(axis, "b", "time to a test loss of 0.1, and to 0.001")
 
 
 def draw_mass(axis, data):
@@ -88,14 +96,16 @@ def draw_failure(axis, data):
         cell = last.sel(query_key_scale=scale)
         runs = by_seed(cell.sel(label_noise=0.0), "test_error", "confusion_fraction")
         band(axis, ratios, runs, color=color, marker="o", label=rf"$W_{{Q,K}}(0)$ = {scale:g} I")
-        random = by_seed(cell.sel(label_noise=1.0), "test_error", "confusion_fraction").mean(axis=0)
-        axis.plot(ratios, random, color=color, linestyle=":")
+        random = computed(cell.sel(label_noise=1.0))
+        if random.sizes["confusion_fraction"]:
+            means = by_seed(random, "test_error", "confusion_fraction").mean(axis=0)
+            axis.plot(random.confusion_fraction / 0.45, means, color=color, linestyle=":")
     for place, text, side in (
         (confusion_constant(), "1/(2e): c is below\n(Theorem 1, as recalled)", 3),
         (1.0, "as many", -34),
     ):
         axis.axvline(place, color="black", linestyle=(0, (4, 1.6)), linewidth=1)
         label_line(axis, text, place, 0.3 if side > 0 else 0.04, xytext=(side, 0))
-    axis.set(xlabel=r"$\alpha_\# / \alpha_*$", ylabel="test error, last step", ylim=(-0.02, 0.6))
+    axis.set(xlabel=r"$\alpha_\# / \alpha_*$", ylabel="test error, last step", ylim=(-0.02, 0.7))
     axis.legend(loc="center left", bbox_to_anchor=(0.22, 0.3))
     panel_label(axis, "d", "confusion tokens; dotted: random labels")

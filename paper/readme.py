@@ -36,7 +36,7 @@ def speed_table() -> str:
     rows = ["| kernel (float64) | runs | steps/s | GFLOP/s | limit | of the limit | x NumPy | x PyTorch |"]
     rows.append("| --- | ---: | ---: | ---: | --- | ---: | ---: | ---: |")
     for s in speeds:
-        torch = "-" if s["torch_ratio"] is None else f"{s['torch_ratio']:.0f}"
+        torch = "-" if s["torch_ratio"] is None else f"{s['torch_ratio']:.1f}"
         rows.append(
             f"| {s['kernel']} | {s['runs']} | {s['steps_per_second']:,.0f} | {s['gflops']:.1f} | {s['limit']} "
             f"| {s['fraction']:.2f} | {s['numpy_ratio']:.1f} | {torch} |"

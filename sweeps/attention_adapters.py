@@ -31,10 +31,15 @@ def adapters(*, max_width: int = 60) -> Simulation:
         tokens=12,
         max_width=max_width,
         samples=512,
-        test_samples=256,
+        test_samples=128,
         max_classes=4,
         max_rank=LARGEST,
     )
+
+
+def wanted(*, classes, adapter_rank, adapter_scale, **_):
+    """Select the small start of A where its directions are compared: at adapters that are large enough."""
+    return (adapter_scale == 1) | ((classes > 2) & (adapter_rank >= 4))
 
 
 SWEEP = Sweep(
@@ -48,6 +53,7 @@ SWEEP = Sweep(
         "quick": {},
         "paper": {"max_width": [600], "problem_seeds": 128},
     },
+    where=wanted,
 )
 
 
@@ -67,13 +73,13 @@ def largest_gap(data: xr.Dataset) -> Estimate:
 def active_angle(data: xr.Dataset) -> Estimate:
     """Largest angle of dW_V to the discriminative patterns at the last record with a training loss of at least 1/2."""
     last = data.step.where(data.train_loss >= 0.5).max("step").astype(int)
-    then = data.assign(angle=data.angle.sel(step=last))
+    then = data.assign(angle=data.angle.sel(step=last, direction=1))
     return bootstrap(by_seed(then, "angle", "classes"), window="last record with training loss >= 1/2")
 
 
 def last_angle(data: xr.Dataset) -> Estimate:
     """Largest angle of dW_V to the discriminative patterns after the last step."""
-    return bootstrap(by_seed(data.isel(step=-1), "angle", "classes"))
+    return bootstrap(by_seed(data.isel(step=-1).sel(direction=1), "angle", "classes"))
 
 
 def rank(data: xr.Dataset) -> np.ndarray:

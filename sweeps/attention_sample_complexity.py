@@ -18,7 +18,7 @@ SUCCESS = 0.05
 def sequences(*, stored: int = 512) -> Simulation:
     """The transformer on sequences of 16 tokens, `stored` of them at most for training."""
     return pattern_transformer(
-        dim=16, tokens=TOKENS, max_width=32, samples=stored, test_samples=256, geometry=False
+        dim=16, tokens=TOKENS, max_width=32, samples=stored, test_samples=256, geometry=False, pruning=False
     )
 
 
@@ -37,13 +37,13 @@ SWEEP = Sweep(
         "step_size": [0.3],
     },
     problem_seeds=20,
-    steps=[0, 400],
+    steps=[400],
     presets={
         "smoke": {
             "relevant_fraction": np.geomspace(0.08, 0.3, 4).round(4),
             "train_samples": [8, 32, 128, 512],
             "problem_seeds": 3,
-            "steps": [0, 200],
+            "steps": [200],
         },
         "quick": {},
         "paper": {

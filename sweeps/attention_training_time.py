@@ -3,6 +3,8 @@
 Every step sees new sequences: what is measured is the population's, without a training set to be exhausted.
 """
 
+from functools import partial
+
 import numpy as np
 import xarray as xr
 
@@ -27,6 +29,8 @@ from theory_sim.attention import confusion_constant, pattern_transformer
 BASE = {"relevant_fraction": 0.45, "confusion_fraction": 0.0, "token_noise": 0.1, "label_noise": 0.0}
 OCTAVES = 2 ** np.arange(5, 11)
 """Steps between which attention's gain is measured."""
+SUCCESS = 1e-3
+"""The test loss below which a run of the published experiments is a success (AT-B-S2, unconfirmed)."""
 
 
 def patterns(*, max_width: int = 32) -> Simulation:
@@ -38,14 +42,26 @@ def patterns(*, max_width: int = 32) -> Simulation:
         samples=8,
         test_samples=256,
         geometry=False,
+        pruning=False,
         fresh_batches=True,
     )
 
 
-def wanted(*, relevant_fraction, confusion_fraction, token_noise, label_noise, **_):
-    """Select alpha_* at both noises, and alpha_# at one alpha_*, with true and with random labels."""
-    confused = (relevant_fraction == 0.45) & (token_noise == 0.1)
-    return confused | ((confusion_fraction == 0) & (label_noise == 0))
+def wanted(
+    *, relevant_fraction, confusion_fraction, token_noise, label_noise, query_key_scale, step_size, **_
+):
+    """Select alpha_* at both noises, and alpha_# at one alpha_*; what is only a control at one step size and start."""
+    last, little, random = step_size == 0.4, token_noise == 0.1, label_noise > 0
+    confused = (relevant_fraction == 0.45) & little & last
+    few = np.isin(confusion_fraction, [0.0, 0.2, 0.43]) & (query_key_scale == 1)
+    return (confused & (~random | few)) | ((confusion_fraction == 0) & ~random & (little | last))
+
+
+def recorded(last: int, *, per_decade: int) -> np.ndarray:
+    """Return step 0, steps from 8 on, before which nothing is learnt, and the ends of the octaves."""
+    ends = [step for step in OCTAVES if step <= last]
+    steps = np.union1d(log_spaced(last, per_decade=per_decade), ends)
+    return steps[(steps == 0) | (steps >= 8)]
 
 
 SWEEP = Sweep(
@@ -58,13 +74,13 @@ SWEEP = Sweep(
     },
     run={"query_key_scale": [0.3, 1.0], "step_size": [0.1, 0.4]},
     problem_seeds=8,
-    steps=np.union1d(log_spaced(int(OCTAVES[-1]), per_decade=12), OCTAVES),
+    steps=recorded(int(OCTAVES[-1]), per_decade=12),
     presets={
         "smoke": {
             "relevant_fraction": [0.2, 0.45],
             "confusion_fraction": [0.0, 0.08, 0.43],
             "problem_seeds": 2,
-            "steps": np.union1d(log_spaced(512, per_decade=6), OCTAVES[OCTAVES <= 512]),
+            "steps": recorded(512, per_decade=6),
         },
         "quick": {},
         "paper": {
@@ -78,13 +94,20 @@ SWEEP = Sweep(
 )
 
 
-def constancy(data: xr.Dataset) -> Estimate:
-    """Return `T eta alpha_*` in units of its geometric mean over all cells, T being the first step of test loss 0.1."""
+def constancy(data: xr.Dataset, level: float) -> Estimate:
+    """Return `T eta alpha_*` in units of its geometric mean over all cells, T being the first step of a test loss.
+
+    A run that does not get there counts with its last step, which is a lower bound: enough to refute, not to confirm.
+    """
     axes = ("relevant_fraction", "step_size")
-    times = time_to(data.step.to_numpy(), by_seed(data, "test_loss", *axes, "step"), 0.1)
-    product = times * data.relevant_fraction.to_numpy()[:, None] * data.step_size.to_numpy()
-    mean = np.exp(np.log(product[np.isfinite(product)]).mean())
-    return bootstrap(product / mean, window="first step of test loss 0.1")
+    times = time_to(data.step.to_numpy(), by_seed(data, "test_loss", *axes, "step"), level)
+    reached = np.isfinite(times)
+    bound = np.where(reached, times, data.step.to_numpy()[-1])
+    product = bound * data.relevant_fraction.to_numpy()[:, None] * data.step_size.to_numpy()
+    mean = np.exp(np.log(product).mean())
+    found = bootstrap(product / mean, window=f"first step of test loss {level:g}")
+    never = f"{(~reached).sum()} of {reached.size} runs end above a test loss of {level:g}: a lower bound"
+    return found if reached.all() else found._replace(doubts=(*found.doubts, never))
 
 
 def last_error(data: xr.Dataset) -> Estimate:
@@ -142,17 +165,29 @@ CLAIMS = [
     *[
         Claim(
             ids=("AT-B1", "AT-B-P1"),
-            statement=f"from W_Q = W_K = {scale:g} I, the time to test loss 0.1 times eta alpha_* is one constant",
-            source=f"{PAPER}, Theorem 1 (T = Theta(1/(eta alpha_*)))",
-            label="paper",
-            measure=constancy,
+            statement=f"from W_Q = W_K = {scale:g} I, the time to a test loss of {level:g} is proportional to"
+            " 1 / (eta alpha_*)",
+            source=f"{PAPER}, Theorem 1 (T = Theta(1/(eta alpha_*))){source}",
+            label=label,
+            measure=partial(constancy, level=level),
             prediction=MatchesCurve(1, relative_tolerance=0.15),
             tolerance_reason="between alpha_* of 0.2 and 0.9 an exponent that is off by 0.1 makes 15%; the loss is\n"
             "interpolated between records that lie 20% apart",
             at={**CLEAN, "query_key_scale": scale},
-            control={**NOISY, "query_key_scale": scale},
+            control={**NOISY, "query_key_scale": scale, "step_size": [0.4]},
             control_reason="noise of norm 1.2 > 1 is beyond the theorem: what is left of alpha_* above c (sigma + tau) "
             "counts (AT-B-T4), which makes small alpha_* slower than in proportion",
+            remark=remark,
+        )
+        for level, label, source, remark in (
+            (0.1, "paper", "", ""),
+            (
+                SUCCESS,
+                "unconfirmed",
+                "; the loss of its experiments' success, AT-B-S2, is unconfirmed",
+                "few sequences are left on the hinge then, and the fewer tokens are relevant the longer they last: the"
+                " product is 9 at large alpha_* and above 20 at small ones (to a loss of 0.01 it is 8 to 11 at all)",
+            ),
         )
         for scale in (0.3, 1.0)
     ],

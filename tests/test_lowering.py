@@ -67,7 +67,14 @@ SIMULATIONS = {
         dim=8, tokens=6, max_width=16, samples=16, test_samples=8, max_classes=3, token_pruning=True
     ),
     "pattern_transformer, fresh batches": lambda: pattern_transformer(
-        dim=8, tokens=6, max_width=16, samples=16, test_samples=8, fresh_batches=True, geometry=False
+        dim=8,
+        tokens=6,
+        max_width=16,
+        samples=16,
+        test_samples=8,
+        fresh_batches=True,
+        geometry=False,
+        pruning=False,
     ),
     "task_vector_transformer": lambda: task_vector_transformer(
         dim=8, tokens=6, max_width=16, samples=16, test_samples=8

@@ -56,7 +56,7 @@ def test_some_tokens_are_always_left(tokens):
 
 def test_a_run_reports_its_loss_without_some_tokens():
     sizes = {"dim": 6, "tokens": 5, "max_width": 8, "samples": 12, "test_samples": 10, "batch": 4}
-    simulation = pattern_transformer(**sizes, queries=5, geometry=False, token_pruning=True)
+    simulation = pattern_transformer(**sizes, queries=5, geometry=False, pruning=False, token_pruning=True)
     problem = jax.jit(simulation.sample)(jax.random.key(1), simulation.setting)
     last = jax.jit(trajectory(simulation, [20]))(jax.random.key(2), problem, simulation.hyper)
     assert last["token_pruned_loss"].shape == (3, 5)

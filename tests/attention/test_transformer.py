@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import scipy.linalg
 
 from theory_sim import RequestError, Sweep, run
 from theory_sim.attention import Weights, draw_sequences, heads, hinge, neurons, pattern_transformer
@@ -98,7 +99,7 @@ def test_stored_samples_beyond_those_in_use_change_nothing(problem):
 
 
 def test_a_masked_width_is_the_smaller_network(problem):
-    hyper = LARGER_START._replace(width=5)
+    hyper = LARGER_START._replace(width=5, value_error=0.1)
     smaller = pattern_transformer(**{**SMALL, "max_width": 5})
     wide, narrow = RUN(KEY, problem, hyper), jax.jit(rollout(smaller, [0, 15]))(KEY, problem, hyper)
     np.testing.assert_array_equal(wide.state.weights.output[5:], 0)
@@ -151,13 +152,48 @@ def test_metrics_have_their_declared_dimensions(problem):
         assert list(metrics[name].shape) == ([2] if name in result.records else []) + own, name
 
 
+def test_the_error_of_the_value_matrix_has_its_size_and_changes_no_other_draw(problem):
+    init = jax.jit(jax.vmap(SIMULATION.init, (0, None, None)))
+    keys = jax.random.split(KEY, 2000)
+    exact, off, twice = (
+        init(keys, problem, LARGER_START._replace(value_error=error)) for error in (0.0, 0.1, 0.2)
+    )
+    np.testing.assert_array_equal(exact.weights.value, np.broadcast_to(0.3 * np.eye(6), (2000, 6, 6)))
+    error = np.asarray(off.weights.value - exact.weights.value)
+    np.testing.assert_allclose(twice.weights.value - exact.weights.value, 2 * error, atol=1e-15)
+    # The square of a vector of six Gaussians has a relative spread of sqrt(2/6).
+    square = np.sum((error @ np.asarray(problem.patterns[0])) ** 2, axis=1)
+    assert abs(square.mean() / 0.01 - 1) < 4.5 * np.sqrt(2 / 6 / 2000)
+    np.testing.assert_array_equal(off.weights.output, exact.weights.output)
+    np.testing.assert_array_equal(off.shuffle, exact.shuffle)
+
+
+def test_angles_and_responses_are_those_of_the_updates_with_zeros_where_nothing_is_in_use():
+    simulation = pattern_transformer(**SMALL, max_classes=3)
+    hyper = simulation.hyper._replace(output_scale=0.5)
+    problem = jax.jit(simulation.sample)(jax.random.key(0), simulation.setting._replace(patterns=5))
+    run = jax.jit(rollout(simulation, [0, 15]))(KEY, problem, hyper)
+    patterns = np.asarray(problem.patterns)
+    for i in range(4):
+        update = np.asarray(run.state.weights[i] - run.state.start[i])
+        leading = np.linalg.svd(update)[2][:2]
+        angles = np.degrees(scipy.linalg.subspace_angles(leading.T, patterns[:2].T))
+        found = run.records["angle"][-1, i]
+        np.testing.assert_allclose(found[:2], angles, atol=1e-5)
+        assert found[2] == 0
+        norms = np.linalg.norm(update @ patterns.T, axis=0)
+        response = run.conclusions["response"][i]
+        np.testing.assert_allclose(response[:5], norms[:5] / norms[:2].mean(), rtol=1e-9)
+        assert response[5] == 0
+
+
 def test_a_trained_network_learns_and_a_frozen_one_does_not_move(problem):
     simulation = pattern_transformer(dim=8, tokens=8, max_width=32, samples=128, test_samples=64)
     easy = simulation.setting._replace(relevant_fraction=0.6)
     run = jax.jit(trajectory(simulation, [0, 400]))
     drawn = jax.jit(simulation.sample)(jax.random.key(2), easy)
     trained = run(KEY, drawn, simulation.hyper)
-    assert trained["test_error"][-1] == 0
+    assert trained["test_error"][-1] == trained["train_error"][-1] == 0
     assert trained["test_loss"][-1] < 0.1
     assert trained["attention_mass"][-1] > trained["attention_mass"][0]
     np.testing.assert_array_equal(trained["effective_rank"][-1], 2)

@@ -69,6 +69,18 @@ def test_sizes_are_consistent(problems, runs, state_bytes, run_flops, devices):
         assert size.runs % devices == 0 or size.together % devices == 0
 
 
+@pytest.mark.parametrize("devices", [1, 2])
+def test_problems_with_few_runs_are_not_filled_up_to_those_with_many(devices):
+    wanted = np.zeros((20, 10), dtype=bool)
+    wanted[0], wanted[1:5, :5], wanted[5:, 0] = True, True, True
+    size = choose_sizes(wanted, state_bytes=8, run_flops=1.0, platform="cpu", devices=devices)
+    blocks = cut(wanted, np.zeros_like(wanted), size)
+    assert sum(block.valid.size for block in blocks) < 1.6 * wanted.sum()
+    whole = np.ones((20, 10), dtype=bool)
+    size = choose_sizes(whole, state_bytes=8, run_flops=1.0, platform="cpu", devices=devices)
+    assert size.runs == 10
+
+
 @given(sizes.filter(lambda s: s.cells > 1))
 def test_halving_ends_at_one_run(size):
     seen = [size]

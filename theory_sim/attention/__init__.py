@@ -91,7 +91,7 @@ from theory_sim.attention.transformer import pattern_transformer
 from theory_sim.attention.updates import (
     effective_rank,
     energy_outside,
-    largest_angle,
+    principal_angles,
     stable_rank,
 )
 from theory_sim.decompositions import leading_directions, orthonormal_rows, ranks
@@ -136,7 +136,6 @@ __all__ = [
     "kept",
     "key_angle",
     "large_row_norm",
-    "largest_angle",
     "largest_rank",
     "leading_directions",
     "least_label_noise",
@@ -157,6 +156,7 @@ __all__ = [
     "polar_dimension",
     "polyak_loss_rate",
     "polyak_norm",
+    "principal_angles",
     "prompt_attention",
     "prompt_max_margin",
     "pruned_outputs",

@@ -88,15 +88,20 @@ def adapted_transformer(
     )  # fmt: skip
     if not 1 <= max_rank <= dim:
         raise ValueError(f"max_rank must lie between 1 and dim = {dim}, got {max_rank}")
-    variables = variables_of(max_classes=max_classes, tokens=tokens, geometry=True, token_pruning=False)
+    variables = variables_of(
+        dim=dim, max_classes=max_classes, tokens=tokens, geometry=True, pruning=False, token_pruning=False
+    )
     recorded = (
         "train_loss",
+        "train_error",
         "test_loss",
         "test_error",
         "attention_mass",
         "singular_values",
         "effective_rank",
     )
+    legal = limits(dim=dim, max_classes=max_classes, max_width=max_width, samples=samples, batch=batch)
+    legal = {name: legal[name] for name in (*Setting._fields, *Hyper._fields) if name in legal}
     return Simulation(
         sample=partial(
             sample_problem,
@@ -112,11 +117,7 @@ def adapted_transformer(
         setting=Setting(patterns=dim),
         hyper=Hyper(train_samples=samples, width=max_width, adapter_rank=max_rank),
         variables={name: variables[name] for name in (*recorded, "outside_energy", "angle")},
-        limits={
-            **limits(dim=dim, max_classes=max_classes, max_width=max_width, samples=samples, batch=batch),
-            "adapter_rank": (0, max_rank),
-            "adapter_scale": (0.0, INFINITY),
-        },
+        limits={**legal, "adapter_rank": (0, max_rank), "adapter_scale": (0.0, INFINITY)},
         caution=caution,
         refuse=refuse,
     )

@@ -1,16 +1,20 @@
 r"""What is seen of a one-layer transformer: losses, attention, the geometry of its updates, pruning.
 
-At each record: `train_loss`, `test_loss`, `test_error` and `attention_mass`, the attention on the label-relevant
-tokens. With `geometry`, for the update of each matrix (`W(t) - W(0)`) also its first `singular_values`, its
-`effective_rank`, `outside_energy` (the share outside the top K directions, K classes) and `angle`, the largest
-principal angle between the top K right singular directions and the span of mu_1 .. mu_K, meaningless at step 0. `W_O`
-reads values, which have the coordinates of tokens because `W_V(0)` is a multiple of the identity.
+At each record: `train_loss` and `train_error` with the labels given, `test_loss`, `test_error`, and `attention_mass`,
+the attention on the label-relevant tokens. With `geometry`, for the update of each matrix (`W(t) - W(0)`) also its
+first `singular_values`, its `effective_rank`, `outside_energy` (the share outside the top K directions, K classes) and
+`angle`, the K principal angles between the top K right singular directions and the span of mu_1 .. mu_K, the largest
+first and 0 beyond the K-th; meaningless at step 0.
 
-Once a run, with `geometry`: `pattern_response`, the largest norm of `dW mu_j` over irrelevant patterns in units of its
-mean over the discriminative ones (AT-C-P2); the norms of the rows of `W_O` as quantiles (`row_norm`) and as two groups
-(see `pruning.two_groups`); test loss and error after pruning (`pruned_loss`, `pruned_error`), and
-`group_pruned_loss`, after the removal of as many neurons as the small group has. With `token_pruning`:
-`token_pruned_loss` and `token_pruned_error` on the test set without some of its tokens (see `token_pruning`).
+Once a run, with `geometry`: `response`, the norm of `dW mu_j` for each pattern in units of its mean over the
+discriminative ones (AT-C-P2), 0 for patterns beyond those in use. With `pruning`: the norms of the rows of `W_O` as
+quantiles (`row_norm`) and as two groups (see `pruning.two_groups`); test loss and error after pruning (`pruned_loss`,
+`pruned_error`), and `group_pruned_loss`, after the removal of as many neurons as the small group has. With
+`token_pruning`: `token_pruned_loss` and `token_pruned_error` on the test set without some of its tokens (see
+`token_pruning`).
+
+`W_O` reads values, which have the coordinates of tokens as long as `W_V(0)` is a multiple of the identity. With a
+`value_error` it is not: the angle and the response of `W_O` are then to mu_j, not to the values `W_V(0) mu_j`.
 """
 
 from collections.abc import Mapping, Sequence
@@ -25,7 +29,7 @@ from jaxtyping import Array, Float
 from theory_sim.attention.network import attention, heads, hinge, neurons, wrong
 from theory_sim.attention.pruning import ORDERS, pruned_outputs, pruning_ranks, quantiles, two_groups
 from theory_sim.attention.token_pruning import TOKEN_ORDERS, outputs_without, removals, removed_counts
-from theory_sim.attention.updates import effective_rank, energy_outside, largest_angle
+from theory_sim.attention.updates import effective_rank, energy_outside, principal_angles
 from theory_sim.decompositions import leading_directions
 from theory_sim.simulation import Metrics, Variable
 
@@ -50,6 +54,7 @@ def observe_on(problem: Any, hyper: Any, state: Any, *, queries: int, geometry: 
     used = jnp.arange(len(train)) < hyper.train_samples
     metrics = {
         "train_loss": jnp.mean(hinge(train, problem.train.given, classes), where=used),
+        "train_error": jnp.mean(wrong(train, problem.train.given, classes), where=used),
         "test_loss": hinge(test, problem.test.labels, classes).mean(),
         "test_error": wrong(test, problem.test.labels, classes).mean(),
         "attention_mass": jnp.sum(attended * problem.test.relevant[:, None], axis=-1).mean(),
@@ -66,7 +71,7 @@ def _geometry(problem: Any, state: Any) -> Metrics:
         "singular_values": jnp.pad(values, ((0, 0), (0, recorded)))[:, :recorded],
         "effective_rank": jax.vmap(effective_rank)(values),
         "outside_energy": jax.vmap(partial(energy_outside, count=classes))(values),
-        "angle": jax.vmap(largest_angle, in_axes=(0, None))(leading, problem.plane),
+        "angle": jax.vmap(principal_angles, in_axes=(0, None))(leading, problem.plane),
     }
 
 
@@ -89,11 +94,15 @@ def conclude_on(
     *,
     queries: int,
     geometry: bool,
+    pruning: bool,
     token_pruning: bool,
 ) -> Metrics:
     """Return the metrics of one run's end; a state has `weights`, `start` and `shuffle`."""
-    pruned = _pruned(problem, hyper, state, queries) if geometry else {}
-    return {**pruned, **_without_tokens(problem, hyper, state)} if token_pruning else pruned
+    return {
+        **({"response": _responses(problem, state)} if geometry else {}),
+        **(_pruned(problem, hyper, state, queries) if pruning else {}),
+        **(_without_tokens(problem, hyper, state) if token_pruning else {}),
+    }
 
 
 def _pruned(problem: Any, hyper: Any, state: Any, queries: int) -> Metrics:
@@ -108,7 +117,6 @@ def _pruned(problem: Any, hyper: Any, state: Any, queries: int) -> Metrics:
     outputs = pruned_outputs(hidden, head, removal, fractions, width)
     losses = hinge(outputs, test.labels, classes).mean(axis=-1)
     return {
-        "pattern_response": _relative_response(problem, state),
         "row_norm": quantiles(norms, jnp.asarray(QUANTILES, norms.dtype), width),
         **groups._asdict(),
         "pruned_loss": losses[:, :-1],
@@ -117,13 +125,11 @@ def _pruned(problem: Any, hyper: Any, state: Any, queries: int) -> Metrics:
     }
 
 
-def _relative_response(problem: Any, state: Any) -> Float[Array, " matrices"]:
-    classes, index = problem.setting.classes, jnp.arange(len(problem.patterns))
-    responses = jnp.stack([jnp.linalg.norm(u @ problem.patterns.T, axis=0) for u in updates(state)])
-    relevant = jnp.mean(responses, axis=1, where=index < classes)
-    irrelevant = (index >= classes) & (index < problem.setting.patterns)
-    largest = jnp.max(jnp.where(irrelevant, responses, 0.0), axis=1)
-    return largest / jnp.where(relevant > 0, relevant, 1.0)
+def _responses(problem: Any, state: Any) -> Float[Array, "matrices patterns"]:
+    index = jnp.arange(len(problem.patterns))
+    norms = jnp.stack([jnp.linalg.norm(u @ problem.patterns.T, axis=0) for u in updates(state)])
+    relevant = jnp.mean(norms, axis=1, keepdims=True, where=index < problem.setting.classes)
+    return jnp.where(index < problem.setting.patterns, norms, 0.0) / jnp.where(relevant > 0, relevant, 1.0)
 
 
 def _without_tokens(problem: Any, hyper: Any, state: Any) -> Metrics:
@@ -138,7 +144,7 @@ def _without_tokens(problem: Any, hyper: Any, state: Any) -> Metrics:
 
 
 def variables_of(
-    *, max_classes: int, tokens: int, geometry: bool, token_pruning: bool
+    *, dim: int, max_classes: int, tokens: int, geometry: bool, pruning: bool, token_pruning: bool
 ) -> dict[str, Variable]:
     """Return what the metrics are, for figures and datasets."""
     matrix: Dims = {"matrix": MATRICES}
@@ -147,6 +153,7 @@ def variables_of(
     without: Dims = {"token_order": TOKEN_ORDERS, "removed": removed_counts(tokens)}
     always = {
         "train_loss": Variable("training loss"),
+        "train_error": Variable("training error"),
         "test_loss": Variable("test loss"),
         "test_error": Variable("test error"),
         "attention_mass": Variable("attention on label-relevant tokens"),
@@ -155,8 +162,14 @@ def variables_of(
         "singular_values": Variable("singular value of the update", dims=leading),
         "effective_rank": Variable("effective rank of the update", dims=matrix),
         "outside_energy": Variable("energy outside the top directions, one a class", dims=matrix),
-        "angle": Variable("largest angle to the discriminative patterns", "degrees", matrix),
-        "pattern_response": Variable("relative response to an irrelevant pattern", dims=matrix),
+        "angle": Variable(
+            "angle to the span of the discriminative patterns",
+            "degrees",
+            {**matrix, "direction": range(1, max_classes + 1)},
+        ),
+        "response": Variable("relative response to a pattern", dims={**matrix, "pattern": range(1, dim + 1)}),
+    }
+    of_neurons = {
         "row_norm": Variable("norm of a row of the output matrix", dims={"quantile": QUANTILES}),
         "small_fraction": Variable("fraction of small rows"),
         "small_norm": Variable("norm of a small row"),
@@ -170,4 +183,5 @@ def variables_of(
         "token_pruned_loss": Variable("test loss without some tokens", dims=without),
         "token_pruned_error": Variable("test error without some tokens", dims=without),
     }
-    return {**always, **(of_geometry if geometry else {}), **(of_tokens if token_pruning else {})}
+    parts = ((geometry, of_geometry), (pruning, of_neurons), (token_pruning, of_tokens))
+    return always | {name: variable for wanted, part in parts if wanted for name, variable in part.items()}

@@ -38,15 +38,24 @@ def mean_token_angle(
     return np.degrees(np.arctan(_spread(patterns, classes) * np.maximum(1 - told, 0) / told))
 
 
-def key_angle(patterns: ArrayLike, classes: ArrayLike = 2) -> Curve:
+def key_angle(
+    patterns: ArrayLike,
+    classes: ArrayLike = 2,
+    *,
+    relevant_fraction: ArrayLike = 0.4,
+    confusion_fraction: ArrayLike = 0.1,
+    token_noise: ArrayLike = 0.0,
+) -> Curve:
     """Return the largest angle, in degrees, of the leading directions of dW_K to span(mu_1 .. mu_K) (AT-C2, AT-C3).
 
     Derived: the right factor is the covariance of a sequence's tokens times the direction that the output rewards;
-    for that direction mu_c, `alpha_* (mu_c - zbar_c)`. Summed over classes this is
-    `alpha_* ((1 - alpha_* - alpha_#) sum_c mu_c - K beta sum_j mu_j)`: tan = `sqrt(K / (M - K))`, whatever the
-    fractions, as long as there are irrelevant tokens.
+    for that direction mu_c, `alpha_* (mu_c - zbar_c) + tau^2 mu_c`. Summed over classes this is
+    `(alpha_* (1 - alpha_* - alpha_#) + tau^2) sum_c mu_c - alpha_* K beta sum_j mu_j`: without noise
+    tan = `sqrt(K / (M - K))`, whatever the fractions, as long as there are irrelevant tokens; noise lowers it.
     """
-    return np.degrees(np.arctan(_spread(patterns, classes)))
+    relevant = np.asarray(relevant_fraction, float)
+    signal = relevant * (1 - relevant - np.asarray(confusion_fraction, float))
+    return np.degrees(np.arctan(_spread(patterns, classes) * signal / (signal + np.square(token_noise))))
 
 
 def _spread(patterns: ArrayLike, classes: ArrayLike) -> Curve:

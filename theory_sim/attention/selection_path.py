@@ -35,7 +35,7 @@ class State(NamedTuple):
     steps: Int[Array, ""]
 
 
-def bound(radius: Array, steps: Array | int, first: float) -> Array:
+def bound(radius: Array | float, steps: Array | int, first: float) -> Array:
     """Return the bound on the norm after some steps: each makes it larger by 2^(1/4), from `first` up to the radius."""
     return jnp.minimum(radius, first * 2.0 ** (jnp.asarray(steps) / 4))
 
@@ -71,8 +71,8 @@ def newton_step(
     back = back * jnp.minimum(1.0, LONGEST / jnp.maximum(jnp.max(jnp.abs(rates @ back)), LONGEST))
     # The first move that is no worse than none, but for rounding.
     shares = 4.0 ** -jnp.arange(4, dtype=point.dtype)[:, None]
-    moves = [ahead + shares * back, ahead - shares**2 / multiplier * across, ahead[None]]
-    moves = jnp.concatenate([*moves, jnp.zeros_like(point)[None]])
+    curved, straight = ahead + shares * back, ahead - shares**2 / multiplier * across
+    moves = jnp.concatenate([curved, straight, ahead[None], jnp.zeros_like(point)[None]])
     ends = length * unit(point + moves)
     losses = jax.vmap(lambda end: log_excess(scores, jax.nn.log_softmax(logits(end)), LOSS))(ends)
     rounding = 100 * jnp.finfo(point.dtype).eps * (1 + jnp.abs(losses[-1]))

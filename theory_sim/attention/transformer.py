@@ -32,14 +32,17 @@ INFINITY = float("inf")
 class Hyper(NamedTuple):
     """What a run is made with.
 
-    `W_Q(0) = W_K(0) = query_key_scale * I`, `W_V(0) = value_scale * I`, and `W_O(0)` has independent entries
-    N(0, output_scale^2) (AT-C-T4, AT-B-S3). `train_samples`: how many of the stored samples are used; `width`: how
-    many of the hidden neurons. `score_scale` multiplies the attention scores: 1 is the model, 0 uniform attention.
+    `W_Q(0) = W_K(0) = query_key_scale * I`, and `W_O(0)` has independent entries N(0, output_scale^2) (AT-C-T4,
+    AT-B-S3). `W_V(0) = value_scale * I` plus independent entries N(0, value_error^2 / dim), so that
+    `W_V(0) mu_j` misses `value_scale * mu_j` by `value_error` in norm, about (sigma of AT-B-M3).
+    `train_samples`: how many of the stored samples are used; `width`: how many of the hidden neurons. `score_scale`
+    multiplies the attention scores: 1 is the model, 0 uniform attention.
     """
 
     step_size: float = 0.1
     query_key_scale: float = 0.3
     value_scale: float = 0.3
+    value_error: float = 0.0
     output_scale: float = 0.01
     train_samples: int = 1
     width: int = 2
@@ -79,6 +82,7 @@ def pattern_transformer(
     max_classes: int = 2,
     fresh_batches: bool = False,
     geometry: bool = True,
+    pruning: bool = True,
     token_pruning: bool = False,
 ) -> Simulation:
     """Return SGD on the hinge loss of the one-layer transformer, on up to `dim` patterns in `dim` dimensions.
@@ -89,9 +93,9 @@ def pattern_transformer(
     replacement, or, with `fresh_batches`, new sequences from the population. `test_samples` sequences have true
     labels.
 
-    The metrics are those of `observations`: losses, error and attention at each record; with `geometry` the spectra
-    and directions of the updates, and once a run the groups of neurons and their pruning; with `token_pruning` the
-    test loss without some of the tokens.
+    The metrics are those of `observations`: losses, errors and attention at each record, with `geometry` the spectra
+    and directions of the updates too; once a run, with `geometry` their response to each pattern, with `pruning` the
+    groups of neurons and their pruning, with `token_pruning` the test loss without some of the tokens.
 
     Raises ValueError when a size is too small, `queries` is above `tokens`, `batch` above `samples`, or there are more
     discriminative patterns than dimensions. A sweep checks each number by itself; cells whose fractions sum to more
@@ -101,7 +105,7 @@ def pattern_transformer(
         dim=dim, tokens=tokens, max_width=max_width, samples=samples, test_samples=test_samples, batch=batch,
         queries=queries, max_classes=max_classes,
     )  # fmt: skip
-    parts: dict[str, Any] = {"geometry": geometry, "token_pruning": token_pruning}
+    parts: dict[str, Any] = {"geometry": geometry, "pruning": pruning, "token_pruning": token_pruning}
     return Simulation(
         sample=partial(
             sample_problem,
@@ -117,7 +121,7 @@ def pattern_transformer(
         setting=Setting(patterns=dim),
         hyper=Hyper(train_samples=samples, width=max_width),
         conclude=partial(conclude_on, queries=queries, **parts) if any(parts.values()) else None,
-        variables=variables_of(max_classes=max_classes, tokens=tokens, **parts),
+        variables=variables_of(dim=dim, max_classes=max_classes, tokens=tokens, **parts),
         limits=limits(dim=dim, max_classes=max_classes, max_width=max_width, samples=samples, batch=batch),
         caution=caution,
         refuse=refuse,
@@ -157,6 +161,7 @@ def limits(
         "step_size": not_negative,
         "query_key_scale": not_negative,
         "value_scale": not_negative,
+        "value_error": not_negative,
         "output_scale": not_negative,
         "train_samples": (batch, samples),
         "width": (2, max_width),
@@ -207,10 +212,11 @@ def sample_problem(
 def _init(key: PRNGKeyArray, problem: Problem, hyper: Hyper, *, dim: int, max_width: int) -> State:
     drawn = normal(key, (max_width, dim + 1))
     used = jnp.arange(max_width)[:, None] < hyper.width
+    error = normal(jax.random.fold_in(key, 1), (dim, dim)) / dim**0.5
     start = Weights(
         query=hyper.query_key_scale * jnp.eye(dim),
         key=hyper.query_key_scale * jnp.eye(dim),
-        value=hyper.value_scale * jnp.eye(dim),
+        value=hyper.value_scale * jnp.eye(dim) + hyper.value_error * error,
         output=jnp.where(used, hyper.output_scale * drawn[:, :dim], 0.0),
     )
     return State(start, start, shuffle=ranks(drawn[:, dim]))

@@ -5,8 +5,8 @@ r"""The geometry of a weight update `dW = W(t) - W(0)`: its rank, and where its 
 >>> values, directions = leading_directions(jnp.diag(jnp.array([3.0, 2.0, 0.1, 0.0])))
 >>> int(effective_rank(values)), round(float(energy_outside(values, 2)), 5), round(float(stable_rank(values)), 3)
 (2, 0.00077, 1.446)
->>> round(float(largest_angle(directions[:2], jnp.eye(4)[1:3])), 3)
-90.0
+>>> [round(float(angle), 3) for angle in principal_angles(directions[:2], jnp.eye(4)[1:3])]
+[90.0, 0.0]
 """
 
 from typing import Any
@@ -44,12 +44,15 @@ def energy_outside(values: Float[Array, " rank"], count: int | Array) -> Float[A
     return jnp.sum(beyond) / jnp.where(total > 0, total, 1.0)
 
 
-def largest_angle(directions: Float[Array, "most dim"], plane: Float[Array, "most dim"]) -> Float[Array, ""]:
-    """Return the largest principal angle in degrees between two subspaces of the same dimension.
+def principal_angles(
+    directions: Float[Array, "most dim"], plane: Float[Array, "most dim"]
+) -> Float[Array, " most"]:
+    """Return the principal angles in degrees between two subspaces of the same dimension, the largest first.
 
-    Each is given by orthonormal rows, and perhaps by rows of zeros. Its sine is the norm of what is left of the
-    directions outside the other subspace: accurate for small angles, to 1e-6 degrees near 90.
+    Each is given by orthonormal rows, and perhaps by rows of zeros, for each of which the angles end with a 0. Their
+    sines are the singular values of what is left of the directions outside the other subspace: to 1e-6 degrees, and
+    better where all are small.
     """
     outside = directions - (directions @ plane.T) @ plane
     values, _ = leading_directions(outside.T)
-    return jnp.rad2deg(jnp.arcsin(jnp.minimum(values[0], 1.0)))
+    return jnp.rad2deg(jnp.arcsin(jnp.minimum(values, 1.0)))

@@ -103,6 +103,5 @@ def print_costs(preset: str, *, as_json: bool = False, device: Device | None = N
 
 def _batches(wanted: np.ndarray, sizes: Sizes) -> int:
     """Return how many batches of runs follow one another: problems side by side, rows of runs in pieces."""
-    rows = int(wanted.any(axis=1).sum())
-    longest = int(wanted.sum(axis=1).max())
-    return -(-rows // sizes.together) * -(-longest // sizes.runs)
+    pieces = int(np.sum(-(-wanted.sum(axis=1) // sizes.runs)))
+    return -(-pieces // sizes.together)

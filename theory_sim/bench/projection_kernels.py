@@ -95,7 +95,7 @@ def _product(kind: str, way: str, *, runs: int, ambient: int = AMBIENT, dim: int
         steps=1,
         call=lambda: compiled(projection, vectors),
         flops=_flops(projection, ambient, dim),
-        shared_bytes=float(nbytes(projection)),
+        shared_bytes=float(nbytes(projection.rows if kind == "dense" else projection)),
         run_bytes=float((ambient + dim) * vectors.dtype.itemsize),
         numpy=lambda: _plain(projection, way, one, ambient, dim),
         torch=(lambda: _torch(projection, way, one)) if kind == "dense" else None,

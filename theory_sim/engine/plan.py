@@ -21,8 +21,15 @@ BLOCK_FLOPS = {"cpu": 3e11, "gpu": 3e13, "cuda": 3e13, "rocm": 3e13, "tpu": 3e13
 """Work in one block: about ten seconds, so that a killed sweep loses about that."""
 
 
+PIECE_COST = 1
+"""What a problem costs each piece of its runs, in runs: it is drawn, and read at every step, once for all of them."""
+
+
 class Sizes(NamedTuple):
-    """Static sizes of one shape's program: `problems x runs` a block, `together` problems side by side."""
+    """Static sizes of one shape's program: `problems x runs` a block, `together` problems side by side.
+
+    A problem with more than `runs` runs is cut into pieces, each of which counts as a problem.
+    """
 
     problems: int
     runs: int
@@ -47,24 +54,40 @@ def choose_sizes(
 ) -> Sizes:
     """Return block sizes from the size of one state and the work of one run.
 
-    `runs` is as many runs of one problem as advance together at cache speed; short rows of runs are filled up
-    with further problems (`together`), and a block takes as many of such batches as ten seconds of work allow.
+    `runs` is as many runs of one problem as advance together at cache speed, or fewer where problems have
+    different numbers of them, so that little is filled up; short rows of runs are filled up with further
+    problems (`together`), and a block takes as many of such batches as ten seconds of work allow.
     On accelerators width is limited by memory alone, which the compiled program tells.
     """
-    rows = np.flatnonzero(wanted.any(axis=1)).size
-    longest = max(int(wanted.sum(axis=1).max(initial=0)), 1)
+    lengths = wanted.sum(axis=1)
+    lengths = lengths[lengths > 0]
+    longest = max(int(lengths.max(initial=0)), 1)
     width = max(64, STATE_BYTES // max(state_bytes, 1)) if platform == "cpu" else MAX_RUNS
     affordable = int(BLOCK_FLOPS.get(platform, 3e11) / max(run_flops, 1.0))
     width = min(width, MAX_RUNS, max(64, affordable))
-    runs = _even_share(longest, width)
-    if devices > 1 and runs >= devices:
-        runs = _round_up(runs, devices)
+    even = _even_share(longest, width)
+    if devices > 1 and even >= devices:
+        even = _round_up(even, devices)
+    runs = _cheapest(lengths, even, devices if even % devices == 0 else 1)
+    rows = int(np.sum(-(-lengths // runs)))
     together = _even_share(rows, max(1, width // runs))
     if devices > 1 and runs % devices:
         together = _round_up(together, devices)
     batches = max(1, min(affordable, MAX_RUNS) // (runs * together))
     total = -(-rows // together)
     return Sizes(_even_share(total, batches) * together, runs, together)
+
+
+def _cheapest(lengths: Int[np.ndarray, " rows"], most: int, multiple: int) -> int:
+    """Return the size of the pieces, up to `most`, in which rows of these lengths cost least, each piece being full.
+
+    Rows of one length stay whole; so do others, unless a tenth is to be gained.
+    """
+    sizes = np.arange(most, 0, -multiple)
+    different, counts = np.unique(lengths, return_counts=True)
+    cost = counts @ -(-different[:, None] // sizes) * (sizes + PIECE_COST)
+    best = int(np.argmin(cost))
+    return int(sizes[best] if cost[best] < 0.9 * cost[0] else most)
 
 
 def halve(sizes: Sizes, devices: int) -> Sizes | None:
@@ -100,23 +123,16 @@ def cut(wanted: Bool[np.ndarray, "p r"], done: Bool[np.ndarray, "p r"], sizes: S
 
 
 def _tiles(wanted: np.ndarray, sizes: Sizes) -> Iterator[Block]:
-    rows = np.flatnonzero(wanted.any(axis=1))
-    for start in range(0, len(rows), sizes.problems):
-        group = rows[start : start + sizes.problems]
-        columns = [np.flatnonzero(wanted[row]) for row in group]
-        for first in range(0, max(map(len, columns)), sizes.runs):
-            runs = np.zeros((len(group), sizes.runs), dtype=int)
-            valid = np.zeros((len(group), sizes.runs), dtype=bool)
-            for i, column in enumerate(columns):
-                piece = column[first : first + sizes.runs]
-                # Padding repeats a real run, so that it can neither fail nor be slower than its neighbours.
-                runs[i] = column[-1]
-                runs[i, : len(piece)] = piece
-                valid[i, : len(piece)] = True
-            if not valid.all(axis=1).any() and not valid.any():
-                continue
-            kept = valid.any(axis=1)
-            yield Block(group[kept], runs[kept], valid[kept])
+    pieces = []
+    for row in np.flatnonzero(wanted.any(axis=1)):
+        columns = np.flatnonzero(wanted[row])
+        pieces += [(row, columns[first : first + sizes.runs]) for first in range(0, len(columns), sizes.runs)]
+    for start in range(0, len(pieces), sizes.problems):
+        group = pieces[start : start + sizes.problems]
+        valid = np.arange(sizes.runs) < np.array([len(piece) for _, piece in group])[:, None]
+        # Padding repeats a real run, so that it can neither fail nor be slower than its neighbours.
+        runs = np.stack([np.pad(piece, (0, sizes.runs - len(piece)), mode="edge") for _, piece in group])
+        yield Block(np.array([row for row, _ in group]), runs, valid)
 
 
 def _even_share(total: int, most: int) -> int:

@@ -114,17 +114,17 @@ def gram_moments(projection: str, ambient: int) -> GramMoments:
 def projection_bytes(projection: str, ambient: int, dim: int, *, itemsize: int = 8) -> int:
     """Return the memory that a projection holds, with floats of `itemsize` bytes: known before one is drawn.
 
-    dense: D d floats. sparse: an index of 4 bytes and a float for each place of each column (`column_entries`).
+    dense: 2 D d floats. sparse: an index of 4 bytes and a float for each place of each column (`column_entries`).
     fastfood: two indices and a float for each of L entries, and d floats. one_hot: two indices for each of D rows,
     and a byte for its sign when it has one. Raises ValueError for another projection.
 
     >>> projection_bytes("dense", 199_210, 750, itemsize=4) / 1e6, projection_bytes("one_hot", 199_210, 750) / 1e6
-    (597.63, 1.593684)
+    (1195.26, 1.593684)
     """
     size = 1 << (ambient - 1).bit_length()
     match projection:
         case "dense":
-            return ambient * dim * itemsize
+            return 2 * ambient * dim * itemsize
         case "sparse":
             return dim * column_entries(ambient) * (4 + itemsize)
         case "fastfood":

@@ -4,7 +4,7 @@ from jaxtyping import PRNGKeyArray
 
 from theory_sim.decompositions import orthonormal_rows
 from theory_sim.draws import normal
-from theory_sim.subspace.dense import DenseProjection
+from theory_sim.subspace.dense import DenseProjection, stored
 from theory_sim.subspace.linear_maps import check_sizes
 
 
@@ -14,4 +14,4 @@ def orthonormal_projection(key: PRNGKeyArray, ambient: int, dim: int) -> DensePr
     Gram-Schmidt on Gaussian columns, O(D d^2), for small D. Raises ValueError unless 1 <= dim <= ambient.
     """
     check_sizes(ambient, dim)
-    return DenseProjection(orthonormal_rows(normal(key, (dim, ambient))))
+    return stored(orthonormal_rows(normal(key, (dim, ambient))))
