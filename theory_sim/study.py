@@ -8,19 +8,17 @@ ship declares `missing`, a function that returns None, or one line that says wha
 import importlib.util
 import sys
 from collections.abc import Callable, Sequence
-from functools import lru_cache, partial
+from functools import lru_cache
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import xarray as xr
+from matplotlib.figure import Figure
 
 from theory_sim.claims import Claim
 from theory_sim.errors import RequestError, unknown
 from theory_sim.sweep import Sweep
-
-if TYPE_CHECKING:  # matplotlib takes most of a second to import
-    from matplotlib.figure import Figure
 
 
 class Study(NamedTuple):
@@ -31,7 +29,7 @@ class Study(NamedTuple):
     summary: str
     sweep: Sweep
     claims: Sequence[Claim]
-    draw: "Callable[[xr.Dataset], Figure] | None"
+    draw: Callable[[xr.Dataset], Figure] | None
     missing: Callable[[], str | None] = lambda: None
 
 
@@ -67,18 +65,12 @@ def load_study(word: str, folder: Path = Path("sweeps")) -> Study:
     drawing = path.parent.parent / "figures" / path.name
     draw = getattr(module, "draw", None)
     if draw is None and drawing.is_file():
-        draw = partial(_draw, drawing)
+        draw = getattr(load_module(drawing), "draw", None)
+        if draw is None:
+            raise RequestError(f"{drawing.name} in figures declares no function draw(data)")
     summary = (module.__doc__ or "").strip().partition("\n")[0]
     missing = getattr(module, "missing", lambda: None)
     return Study(path.stem, path, summary, sweep, claims, draw, missing)
-
-
-def _draw(file: Path, data: xr.Dataset) -> "Figure":
-    """Draw data by a figure's file, which is executed when it is needed: a run draws nothing."""
-    draw = getattr(load_module(file), "draw", None)
-    if draw is None:
-        raise RequestError(f"{file.name} in figures declares no function draw(data)")
-    return draw(data)
 
 
 @lru_cache(maxsize=64)
