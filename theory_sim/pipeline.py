@@ -6,7 +6,7 @@ from typing import Any
 
 import xarray as xr
 
-from theory_sim import plotting, report
+from theory_sim import report
 from theory_sim.claims import Finding, verify
 from theory_sim.engine.results import open_results
 from theory_sim.engine.run import Summary, run
@@ -48,6 +48,8 @@ def _cells_with(data: xr.Dataset, status: Status, most: int) -> Iterator[str]:
 
 def draw(study: Study, data: xr.Dataset, folder: Path) -> list[Path]:
     """Draw a study's results, with its own figure or a plain one, and return the files."""
+    from theory_sim import plotting  # matplotlib takes most of a second, and a run draws nothing
+
     try:
         with plotting.style():
             figure = (study.draw or plotting.default_figure)(data)

@@ -5,20 +5,23 @@ the file of the same name in the folder `figures` beside the study's folder. One
 ship declares `missing`, a function that returns None, or one line that says what it lacks and where to get it.
 """
 
+import ast
 import importlib.util
 import sys
 from collections.abc import Callable, Sequence
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from types import ModuleType
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import xarray as xr
-from matplotlib.figure import Figure
 
 from theory_sim.claims import Claim
 from theory_sim.errors import RequestError, unknown
 from theory_sim.sweep import Sweep
+
+if TYPE_CHECKING:  # matplotlib takes most of a second to import
+    from matplotlib.figure import Figure
 
 
 class Study(NamedTuple):
@@ -29,7 +32,7 @@ class Study(NamedTuple):
     summary: str
     sweep: Sweep
     claims: Sequence[Claim]
-    draw: Callable[[xr.Dataset], Figure] | None
+    draw: "Callable[[xr.Dataset], Figure] | None"
     missing: Callable[[], str | None] = lambda: None
 
 
@@ -65,12 +68,25 @@ def load_study(word: str, folder: Path = Path("sweeps")) -> Study:
     drawing = path.parent.parent / "figures" / path.name
     draw = getattr(module, "draw", None)
     if draw is None and drawing.is_file():
-        draw = getattr(load_module(drawing), "draw", None)
-        if draw is None:
+        if not _declares_draw(drawing):
             raise RequestError(f"{drawing.name} in figures declares no function draw(data)")
+        draw = partial(_draw, drawing)
     summary = (module.__doc__ or "").strip().partition("\n")[0]
     missing = getattr(module, "missing", lambda: None)
     return Study(path.stem, path, summary, sweep, claims, draw, missing)
+
+
+def _declares_draw(file: Path) -> bool:
+    """Look for a function `draw` in a figure's file without executing it: a run draws nothing."""
+    try:
+        nodes = ast.parse(file.read_text()).body
+    except SyntaxError as error:
+        raise RequestError(f"{file.name} in figures cannot be read: {error}") from error
+    return any(isinstance(node, ast.FunctionDef) and node.name == "draw" for node in nodes)
+
+
+def _draw(file: Path, data: xr.Dataset) -> "Figure":
+    return load_module(file).draw(data)
 
 
 @lru_cache(maxsize=64)
