@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from theory_sim import by_seed
-from theory_sim.attention import key_angle, mean_token_angle
+from theory_sim import at_last, by_seed
+from theory_sim.attention import Setting, key_angle, mean_token_angle
 from theory_sim.plotting import COLORS, band, figure, log_axes, panel_label, theory_line
 
 PATTERNS = 16
@@ -48,15 +48,14 @@ def draw_spectra(axis, data, matrix, letter, random=None):
 
 def draw_angles(axis, data):
     classes = data["classes"].to_numpy()
-    last = data.step.where(data.train_loss >= 0.5).max("step").astype(int)
-    then = data.assign(angle=data.angle.sel(step=last, direction=1))
+    then = data.assign(angle=at_last(data.angle.sel(direction=1), data.train_loss >= 0.5))
     for color, (matrix, symbol), marker in zip(COLORS, MATRICES.items(), "osDv", strict=False):
         runs = by_seed(then.sel(matrix=matrix), "angle", "classes")
         band(axis, classes, runs, color=color, marker=marker, label=f"${symbol}$")
-    fraction = float(data["relevant_fraction"])
+    fractions = float(data["relevant_fraction"]), float(data["confusion_fraction"])
     fine = np.linspace(classes[0], classes[-1], 50)
-    theory_line(axis, fine, mean_token_angle(PATTERNS, fraction, 0.0, fine), label="derived")
-    theory_line(axis, fine, key_angle(PATTERNS, fine))
+    theory_line(axis, fine, mean_token_angle(PATTERNS, *fractions, fine), label="derived")
+    theory_line(axis, fine, key_angle(PATTERNS, *fractions, fine, token_noise=Setting().token_noise))
     axis.set(xlabel="classes $K$", ylabel="angle to span($\\mu_1 .. \\mu_K$), degrees", ylim=(0, None))
     axis.set_xticks(classes)
     axis.legend(ncols=2)

@@ -1,5 +1,7 @@
 """Low-rank updates of the one-layer transformer: spectra, responses, directions, where it ends, late training."""
 
+from pathlib import Path
+
 import numpy as np
 import xarray as xr
 from matplotlib.axes import Axes
@@ -7,18 +9,11 @@ from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 
 from theory_sim import at_last, by_seed
-from theory_sim.attention import key_angle, mean_token_angle, stable_rank
+from theory_sim.attention import Setting, key_angle, mean_token_angle, stable_rank
 from theory_sim.plotting import COLORS, band, figure, label_line, log_axes, panel_label, theory_line
+from theory_sim.study import load_module
 
-BASE = {
-    "patterns": 16,
-    "relevant_fraction": 0.4,
-    "token_noise": 0.1,
-    "label_noise": 0.0,
-    "query_key_scale": 0.3,
-    "value_error": 0.0,
-    "train_samples": 256,
-}
+BASE = load_module(Path(__file__).parents[1] / "sweeps" / Path(__file__).name).BASE
 SHADES = LinearSegmentedColormap.from_list("share", ["white", COLORS[4], COLORS[1]])
 MATRICES = {"query": "W_Q", "key": "W_K", "value": "W_V", "output": "W_O"}
 ALONG = {
@@ -127,10 +122,9 @@ def draw_angles(axis: Axes, data: xr.Dataset) -> None:
 
 def derived(cell: dict[str, float]) -> dict[str, float]:
     """Return the derived largest angles of the updates of queries, keys and values; confusion is the default."""
-    fraction = cell["relevant_fraction"]
-    of_tokens = float(mean_token_angle(cell["patterns"], fraction, 0.1))
-    noise = {"relevant_fraction": fraction, "confusion_fraction": 0.1, "token_noise": cell["token_noise"]}
-    return {"query": of_tokens, "key": float(key_angle(cell["patterns"], **noise)), "value": of_tokens}
+    known = cell["patterns"], cell["relevant_fraction"], Setting().confusion_fraction
+    of_tokens, of_keys = mean_token_angle(*known), key_angle(*known, token_noise=cell["token_noise"])
+    return {"query": float(of_tokens), "key": float(of_keys), "value": float(of_tokens)}
 
 
 def draw_late(axis: Axes, base: xr.Dataset) -> None:

@@ -6,6 +6,8 @@ from theory_sim import bootstrap, by_seed, computed, time_to
 from theory_sim.attention import confusion_constant
 from theory_sim.plotting import COLORS, band, figure, interval, label_line, log_axes, panel_label, theory_line
 
+ARROW = {"arrowstyle": "->", "color": COLORS[6], "linewidth": 0.8, "shrinkA": 0, "shrinkB": 0}
+
 
 def draw(data):
     data = data.isel(max_width=0) if "max_width" in data.dims else data
@@ -53,12 +55,21 @@ def draw_clock(axis, data):
                     axis, shift * fractions[finite], bootstrap(times[:, finite]), color=color, label=label,
                     fmt=marker, **style,
                 )  # fmt: skip
-    for scale, style in zip(data.query_key_scale.to_numpy(), (":", "-."), strict=False):
+    for scale, style, marker in zip(data.query_key_scale.to_numpy(), (":", "-."), "os", strict=False):
         cell = data.sel(query_key_scale=scale, token_noise=0.1).isel(step_size=-1)
         steps, runs = cell.step.to_numpy(), by_seed(cell, "test_loss", "relevant_fraction", "step")
-        times = np.minimum(time_to(steps, runs, 1e-3), steps[-1]) * float(cell.step_size) * fractions
+        reached = time_to(steps, runs, 1e-3)
+        times = np.median(np.minimum(reached, steps[-1]), axis=0) * float(cell.step_size) * fractions
         label = f"to a loss of 0.001, {scale:g} I"
-        axis.plot(fractions, np.median(times, axis=0), color=COLORS[6], linestyle=style, label=label)
+        whole = np.isfinite(reached).all(axis=0)
+        shown = np.where(whole, times, np.nan)
+        axis.plot(fractions, shown, color=COLORS[6], linestyle=style, marker=".", markersize=3, label=label)
+        # Where a run does not get there only a lower bound is known.
+        axis.plot(fractions[~whole], times[~whole], linestyle="", marker=marker, markersize=3.5,
+                  color=COLORS[6], markerfacecolor="white")  # fmt: skip
+        for place, time in zip(fractions[~whole], times[~whole], strict=True):
+            axis.annotate("", (place, time + 3.5), (place, time + 0.6), arrowprops=ARROW)
+            label_line(axis, "at least", place, time, xytext=(-4, -11))
     # The theorem gives the constancy, not the level, which is that of the cleanest cells.
     level = np.mean(levels[0])
     theory_line(axis, fractions[[0, -1]], [level, level])

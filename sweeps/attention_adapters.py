@@ -19,7 +19,13 @@ from theory_sim import (
     bootstrap,
     by_seed,
 )
-from theory_sim.attention import adapted_transformer, mean_token_angle, update_rank
+from theory_sim.attention import (
+    active_angle,
+    adapted_transformer,
+    class_ranks,
+    mean_token_angle,
+    spectral_gap,
+)
 
 RELEVANT, PATTERNS, LARGEST = 0.6, 16, 8
 
@@ -63,29 +69,9 @@ def loss_over_full(data: xr.Dataset) -> Estimate:
     return bootstrap(last[..., -1] - last[..., 0])
 
 
-def largest_gap(data: xr.Dataset) -> Estimate:
-    """Number of singular values before the largest ratio of one to the next, after the last step."""
-    values = by_seed(data.isel(step=-1), "singular_values", "classes", "matrix", "singular_value")
-    ratios = values[..., :-1] / np.maximum(values[..., 1:], 1e-6 * values[..., :1])
-    return bootstrap(1.0 + np.argmax(ratios, axis=-1))
-
-
-def active_angle(data: xr.Dataset) -> Estimate:
-    """Largest angle of dW_V to the discriminative patterns at the last record with a training loss of at least 1/2."""
-    last = data.step.where(data.train_loss >= 0.5).max("step").astype(int)
-    then = data.assign(angle=data.angle.sel(step=last, direction=1))
-    return bootstrap(by_seed(then, "angle", "classes"), window="last record with training loss >= 1/2")
-
-
 def last_angle(data: xr.Dataset) -> Estimate:
     """Largest angle of dW_V to the discriminative patterns after the last step."""
     return bootstrap(by_seed(data.isel(step=-1).sel(direction=1), "angle", "classes"))
-
-
-def rank(data: xr.Dataset) -> np.ndarray:
-    """Return the predicted rank of full training, for each number of classes and each matrix."""
-    ranks = np.asarray([update_rank(int(k)) for k in data["classes"]], float)
-    return ranks[:, None] * np.ones(data.sizes["matrix"])
 
 
 def predicted_angle(data: xr.Dataset) -> np.ndarray:
@@ -146,8 +132,8 @@ CLAIMS = [
         statement="with a fixed random output matrix too, full training gives dW_V the rank K",
         source="arXiv:2406.17167, abstract (K conjectured)",
         label="unconfirmed",
-        measure=largest_gap,
-        prediction=MatchesCurve(rank, relative_tolerance=0.12),
+        measure=spectral_gap,
+        prediction=MatchesCurve(class_ranks, relative_tolerance=0.12),
         tolerance_reason="a rank is a whole number: half of one in four",
         at={"adapter_scale": 1.0, "adapter_rank": FULL, "matrix": ["value"]},
         control={"adapter_scale": 1.0, "adapter_rank": 1, "matrix": ["value"]},
@@ -160,7 +146,7 @@ CLAIMS = [
         label="derived",
         derivation="Differences of the classes' mean tokens lie in span(mu_1 .. mu_K), their sum is off it by the\n"
         "irrelevant patterns: rates.mean_token_angle.",
-        measure=active_angle,
+        measure=lambda data: active_angle(data, "classes"),
         prediction=Equals(predicted_angle, tolerance=3.0),
         tolerance_reason="mean tokens of 512 / K samples are off by 0.2/sqrt(512/K) against 0.3: 3 degrees at K = 3",
         at={"classes": SEVERAL, "adapter_scale": 1.0, "adapter_rank": FULL, "matrix": "value"},

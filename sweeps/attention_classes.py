@@ -9,9 +9,18 @@ import numpy as np
 import xarray as xr
 
 from theory_sim import AtMost, Claim, Equals, Estimate, MatchesCurve, Simulation, Sweep, bootstrap, by_seed
-from theory_sim.attention import key_angle, mean_token_angle, pattern_transformer, update_rank
+from theory_sim.attention import (
+    Setting,
+    active_angle,
+    class_ranks,
+    key_angle,
+    mean_token_angle,
+    pattern_transformer,
+    spectral_gap,
+)
 
-RELEVANT, PATTERNS = 0.6, 16
+RELEVANT, CONFUSION, PATTERNS = 0.6, 0.0, 16
+NOISE = Setting().token_noise
 BASE = {"label_noise": 0.0, "query_key_scale": 0.3}
 
 
@@ -33,7 +42,7 @@ SWEEP = Sweep(
     problem={
         "classes": [2, 3, 4, 6],
         "relevant_fraction": [RELEVANT],
-        "confusion_fraction": [0.0],
+        "confusion_fraction": [CONFUSION],
         "label_noise": [0.0, 1.0],
     },
     run={"query_key_scale": [0.3, 1.0], "step_size": [0.5]},
@@ -53,23 +62,9 @@ SWEEP = Sweep(
 )
 
 
-def largest_gap(data: xr.Dataset) -> Estimate:
-    """Number of singular values before the largest ratio of one to the next, after the last step."""
-    values = by_seed(data.isel(step=-1), "singular_values", "classes", "matrix", "singular_value")
-    ratios = values[..., :-1] / np.maximum(values[..., 1:], 1e-300)
-    return bootstrap(1.0 + np.argmax(ratios, axis=-1))
-
-
 def energy_outside(data: xr.Dataset) -> Estimate:
     """Share of the energy outside the top K directions after the last step."""
     return bootstrap(by_seed(data.isel(step=-1), "outside_energy", "classes", "matrix"))
-
-
-def active_angle(data: xr.Dataset) -> Estimate:
-    """Largest angle to the discriminative patterns at the last record with a training loss of at least 1/2."""
-    last = data.step.where(data.train_loss >= 0.5).max("step").astype(int)
-    then = data.assign(angle=data.angle.sel(step=last, direction=1))
-    return bootstrap(by_seed(then, "angle", "classes"), window="last record with training loss >= 1/2")
 
 
 def test_error(data: xr.Dataset) -> Estimate:
@@ -80,15 +75,8 @@ def test_error(data: xr.Dataset) -> Estimate:
 def predicted_angle(data: xr.Dataset, matrix: str) -> np.ndarray:
     """Return the angle of one matrix for each number of classes."""
     if matrix == "key":
-        return key_angle(PATTERNS, data["classes"])
-    return mean_token_angle(PATTERNS, RELEVANT, 0.0, data["classes"])
-
-
-def rank(data: xr.Dataset) -> np.ndarray:
-    """Return the predicted rank, for each number of classes and each matrix."""
-    return np.asarray([update_rank(int(k)) for k in data["classes"]], float)[:, None] * np.ones(
-        data.sizes["matrix"]
-    )
+        return key_angle(PATTERNS, RELEVANT, CONFUSION, data["classes"], token_noise=NOISE)
+    return mean_token_angle(PATTERNS, RELEVANT, CONFUSION, data["classes"])
 
 
 PAPER = "arXiv:2406.17167"
@@ -102,8 +90,8 @@ CLAIMS = [
         statement="K classes: the singular values of all four updates drop after the K-th",
         source=f"{PAPER}, abstract (rank set by the number of label-relevant patterns; K conjectured)",
         label="unconfirmed",
-        measure=largest_gap,
-        prediction=MatchesCurve(rank, relative_tolerance=0.08),
+        measure=spectral_gap,
+        prediction=MatchesCurve(class_ranks, relative_tolerance=0.08),
         tolerance_reason="a rank is a whole number: half of one in six",
         at={**BASE, "matrix": MATRICES},
         control={**RANDOM, "matrix": MATRICES},
@@ -130,7 +118,7 @@ CLAIMS = [
             label="derived",
             derivation="Differences of the classes' right factors lie in span(mu_1 .. mu_K); their sum is off it\n"
             f"by the irrelevant patterns: rates.{'key_angle' if matrix == 'key' else 'mean_token_angle'}.",
-            measure=active_angle,
+            measure=lambda data: active_angle(data, "classes"),
             prediction=Equals(partial(predicted_angle, matrix=matrix), tolerance=3.0),
             tolerance_reason="mean tokens of 512 / K samples are off by 0.2/sqrt(512/K) against 0.3: 3 degrees at "
             "K = 3; derived while attention is near uniform and the hinge active: at training losses of at least 1/2",

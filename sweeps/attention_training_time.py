@@ -20,6 +20,7 @@ from theory_sim import (
     Sweep,
     bootstrap,
     by_seed,
+    computed,
     crossing,
     log_spaced,
     time_to,
@@ -95,19 +96,26 @@ SWEEP = Sweep(
 
 
 def constancy(data: xr.Dataset, level: float) -> Estimate:
-    """Return `T eta alpha_*` in units of its geometric mean over all cells, T being the first step of a test loss.
+    """Return `T eta alpha_*` in units of its geometric mean, T being the first step of a test loss.
 
-    A run that does not get there counts with its last step, which is a lower bound: enough to refute, not to confirm.
+    The mean is over the cells whose runs all get there. In the others a run that does not counts with its last step, a
+    lower bound: they can be too slow, but not too fast.
     """
-    axes = ("relevant_fraction", "step_size")
+    data = computed(data)
+    axes = [axis for axis in ("relevant_fraction", "confusion_fraction", "step_size") if axis in data.dims]
     times = time_to(data.step.to_numpy(), by_seed(data, "test_loss", *axes, "step"), level)
     reached = np.isfinite(times)
-    bound = np.where(reached, times, data.step.to_numpy()[-1])
-    product = bound * data.relevant_fraction.to_numpy()[:, None] * data.step_size.to_numpy()
-    mean = np.exp(np.log(product).mean())
-    found = bootstrap(product / mean, window=f"first step of test loss {level:g}")
+    whole = reached.all(axis=0)
+    window = f"first step of test loss {level:g}"
     never = f"{(~reached).sum()} of {reached.size} runs end above a test loss of {level:g}: a lower bound"
-    return found if reached.all() else found._replace(doubts=(*found.doubts, never))
+    if not whole.any():
+        return Estimate(np.nan, -np.inf, np.inf, window, (never,))
+    product = (
+        np.where(reached, times, data.step.item(-1)) * (data.relevant_fraction * data.step_size).to_numpy()
+    )
+    share = product / np.exp(np.log(product[:, whole]).mean())
+    found = bootstrap(np.where(whole, share, np.maximum(share, 1)), window=window)
+    return found if whole.all() else found._replace(doubts=(*found.doubts, never))
 
 
 def last_error(data: xr.Dataset) -> Estimate:
@@ -120,6 +128,7 @@ def failure_boundary(data: xr.Dataset) -> Estimate:
 
     With 12 tokens the counts tie in 32% of the sequences at alpha_# = 0.36: no learner is below 16% there.
     """
+    data = computed(data)
     errors = by_seed(data.isel(step=-1), "test_error", "confusion_fraction")
     ratios = data.confusion_fraction.to_numpy() / float(data.relevant_fraction)
     return crossing(ratios, (errors > 0.05).astype(float), 0.5)
@@ -157,6 +166,8 @@ PAPER = "arXiv:2302.06015"
 CLEAN = {"confusion_fraction": 0.0, "label_noise": 0.0, "token_noise": 0.1}
 NOISY = {"confusion_fraction": 0.0, "label_noise": 0.0, "token_noise": 0.3}
 CONFUSED = {name: value for name, value in BASE.items() if name != "confusion_fraction"}
+BEYOND = {**CONFUSED, "confusion_fraction": slice(0, 0.2), "step_size": [0.4]}
+"""Relevant and confusion tokens that tie in no sequence, so that its loss can fall to any level."""
 PAPER_START = {"query_key_scale": 1.0, "step_size": 0.4}
 FEW = {"confusion_fraction": slice(0, confusion_constant() * 0.45)}
 MOST = {**BASE, "confusion_fraction": 0.43}
@@ -174,19 +185,28 @@ CLAIMS = [
             tolerance_reason="between alpha_* of 0.2 and 0.9 an exponent that is off by 0.1 makes 15%; the loss is\n"
             "interpolated between records that lie 20% apart",
             at={**CLEAN, "query_key_scale": scale},
-            control={**NOISY, "query_key_scale": scale, "step_size": [0.4]},
-            control_reason="noise of norm 1.2 > 1 is beyond the theorem: what is left of alpha_* above c (sigma + tau) "
-            "counts (AT-B-T4), which makes small alpha_* slower than in proportion",
+            control={"query_key_scale": scale, **control},
+            control_reason=reason,
             remark=remark,
         )
-        for level, label, source, remark in (
-            (0.1, "paper", "", ""),
+        for level, label, source, control, reason, remark in (
+            (
+                0.1,
+                "paper",
+                "",
+                {**NOISY, "step_size": [0.4]},
+                "noise of norm 1.2 > 1 is beyond the theorem: what is left of alpha_* above c (sigma + tau) counts"
+                " (AT-B-T4), which makes small alpha_* slower than in proportion",
+                "",
+            ),
             (
                 SUCCESS,
                 "unconfirmed",
                 "; the loss of its experiments' success, AT-B-S2, is unconfirmed",
-                "few sequences are left on the hinge then, and the fewer tokens are relevant the longer they last: the"
-                " product is 9 at large alpha_* and above 20 at small ones (to a loss of 0.01 it is 8 to 11 at all)",
+                BEYOND,
+                "alpha_# up to 0.44 alpha_*, beyond c: the first drift of outputs is that of alpha_* - alpha_#, so that"
+                " T grows at least by 0.45 / (0.45 - 0.2) = 1.8 at one alpha_*; 3 others face 5 relevant tokens",
+                "few sequences are left on the hinge then, and the fewer tokens are relevant the longer they last",
             ),
         )
         for scale in (0.3, 1.0)
@@ -198,7 +218,7 @@ CLAIMS = [
         label="unconfirmed",
         measure=last_error,
         prediction=AtMost(0.01),
-        tolerance_reason="one of the 128 test sequences of a run",
+        tolerance_reason="two of the 256 test sequences of a run: 0.8%",
         at={**CONFUSED, **FEW, **PAPER_START},
         control={**MOST, "confusion_fraction": [0.43], **PAPER_START},
         control_reason="nearly as many confusion tokens as relevant ones: the majority vote itself errs on 38%",

@@ -5,8 +5,18 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
+import xarray as xr
 
-from theory_sim.attention import Setting, draw_data, mean_token_error
+from theory_sim.attention import (
+    Setting,
+    class_ranks,
+    draw_data,
+    energy_along_training,
+    mean_token_error,
+    mean_token_spread,
+    sampling_angle,
+    spectral_gap,
+)
 from theory_sim.study import load_module
 
 STUDY = load_module(Path(__file__).parents[2] / "sweeps" / "attention_sample_complexity.py")
@@ -21,6 +31,25 @@ def test_error_of_the_mean_token_is_that_of_its_best_classifier(fraction):
     found = np.mean((score < 0) != (np.asarray(data.labels) == 1))
     expected = mean_token_error(fraction, 12, 0.2)
     assert abs(found - expected) < 4 * np.sqrt(expected / 8000)
+
+
+def test_spread_of_mean_tokens_and_their_sampling_angle_are_those_of_drawn_sequences():
+    setting = Setting(patterns=10, relevant_fraction=0.4, confusion_fraction=0.1, token_noise=0.2)
+    draw = jax.jit(lambda key: draw_data(key, setting, dim=12, samples=6400, tokens=20))
+    mu, data = jax.tree.map(np.asarray, draw(jax.random.key(1)))
+    known = 10, 0.4, 0.1
+    for count in (20, 4):
+        means = data.tokens[:, :count].mean(axis=1) @ mu.T
+        expected = mean_token_spread(*known, 0.2, tokens=count, dim=12)
+        off = means[:, 2:] - means[:, 2:].mean(axis=0)
+        assert np.sqrt((off**2).sum(axis=1).mean()) == pytest.approx(expected, rel=0.05)
+        pairs = [means[data.labels == label][:3000].reshape(100, 30, 12).mean(axis=1) for label in (0, 1)]
+        difference = pairs[0] - pairs[1]
+        angles = np.arctan2(
+            np.linalg.norm(difference[:, 2:], axis=1), np.linalg.norm(difference[:, :2], axis=1)
+        )
+        predicted = sampling_angle(expected, 60, 0.4, 0.1)
+        assert np.degrees(angles).mean() == pytest.approx(predicted, rel=0.15)
 
 
 def test_the_boundary_of_a_planted_map_is_found():
@@ -42,3 +71,31 @@ def test_a_map_with_a_sharp_edge_has_a_finite_fit():
     fitted = STUDY.logistic(cells, (cells[:, 1] + cells[:, 2] > 3.5).astype(float))
     assert np.isfinite(fitted).all()
     assert fitted[2] / fitted[1] == pytest.approx(1, rel=0.05)
+
+
+def test_the_energy_left_is_in_units_of_that_at_half_the_loss_and_nan_where_it_is_not_reached():
+    dims = ("problem_seed", "step")
+    loss = np.array([[1.0, 0.6, 0.4, 0.1], [1.0, 0.9, 0.8, 0.7]])
+    energy = np.array([[0.0, 0.3, 0.2, 0.1], [0.0, 0.3, 0.2, 0.1]])[..., None]
+    data = xr.Dataset(
+        {
+            "train_loss": (dims, loss),
+            "outside_energy": ((*dims, "matrix"), energy),
+            "complete": ("problem_seed", [True, True]),
+        },
+        {"step": [0, 1, 2, 3], "matrix": ["query"]},
+    )
+    np.testing.assert_allclose(energy_along_training(data.isel(problem_seed=[0])).value, 0.5)
+    assert np.isnan(energy_along_training(data).value).all()
+
+
+def test_the_gap_of_a_spectrum_ends_before_zeros_of_an_adapter_and_before_rounding():
+    values = np.array([[3.0, 2.0, 1.0, 0.0, 0.0], [3.0, 0.1, 1e-12, 1e-17, 1e-18]])[:, None, None, None]
+    dims = ("problem_seed", "classes", "matrix", "step", "singular_value")
+    data = xr.Dataset(
+        {"singular_values": (dims, values), "complete": (dims[:2], np.ones((2, 1), bool))},
+        {"classes": [2], "matrix": ["query"], "step": [5]},
+    )
+    np.testing.assert_array_equal(spectral_gap(data.isel(problem_seed=[0])).value, 3)
+    np.testing.assert_array_equal(spectral_gap(data.isel(problem_seed=[1])).value, 2)
+    np.testing.assert_array_equal(class_ranks(data), [[2]])

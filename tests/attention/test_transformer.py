@@ -7,7 +7,7 @@ import pytest
 import scipy.linalg
 
 from theory_sim import RequestError, Sweep, run
-from theory_sim.attention import Weights, draw_sequences, heads, hinge, neurons, pattern_transformer
+from theory_sim.attention import Weights, draw_sequences, heads, hinge, neurons, pattern_transformer, wrong
 from theory_sim.simulation import rollout, trajectory
 
 SMALL = {"dim": 6, "tokens": 5, "max_width": 8, "samples": 12, "test_samples": 10, "batch": 4, "queries": 3}
@@ -185,6 +185,25 @@ def test_angles_and_responses_are_those_of_the_updates_with_zeros_where_nothing_
         response = run.conclusions["response"][i]
         np.testing.assert_allclose(response[:5], norms[:5] / norms[:2].mean(), rtol=1e-9)
         assert response[5] == 0
+
+
+def test_errors_are_those_of_the_labels_given_in_training_and_of_the_true_ones_in_testing():
+    hyper = LARGER_START._replace(train_samples=9)
+    problem = jax.jit(SIMULATION.sample)(jax.random.key(4), SIMULATION.setting._replace(label_noise=1.0))
+    run = RUN(KEY, problem, hyper)
+    head = heads(2, hyper.width, most=2, width=8)
+    train, test = jax.tree.map(lambda x: x[:9], problem.train), problem.test
+    errors = [
+        wrong(neurons(run.state.weights, tokens, 3) @ head.T, labels).mean()
+        for tokens, labels in (
+            (train.tokens, train.given),
+            (train.tokens, train.labels),
+            (test.tokens, test.labels),
+        )
+    ]
+    assert errors[0] != errors[1]
+    assert float(run.records["train_error"][-1]) == pytest.approx(float(errors[0]))
+    assert float(run.records["test_error"][-1]) == pytest.approx(float(errors[2]))
 
 
 def test_a_trained_network_learns_and_a_frozen_one_does_not_move(problem):

@@ -40,26 +40,62 @@ def mean_token_angle(
 
 def key_angle(
     patterns: ArrayLike,
+    relevant_fraction: ArrayLike,
+    confusion_fraction: ArrayLike,
     classes: ArrayLike = 2,
     *,
-    relevant_fraction: ArrayLike = 0.4,
-    confusion_fraction: ArrayLike = 0.1,
     token_noise: ArrayLike = 0.0,
 ) -> Curve:
     """Return the largest angle, in degrees, of the leading directions of dW_K to span(mu_1 .. mu_K) (AT-C2, AT-C3).
 
-    Derived: the right factor is the covariance of a sequence's tokens times the direction that the output rewards;
-    for that direction mu_c, `alpha_* (mu_c - zbar_c) + tau^2 mu_c`. Summed over classes this is
-    `(alpha_* (1 - alpha_* - alpha_#) + tau^2) sum_c mu_c - alpha_* K beta sum_j mu_j`: without noise
-    tan = `sqrt(K / (M - K))`, whatever the fractions, as long as there are irrelevant tokens; noise lowers it.
+    Derived: the right factor is the covariance of a sequence's tokens times the direction v that the output rewards;
+    for `v = mu_c` it is `alpha_* (mu_c - zbar_c) + tau^2 mu_c`. Summed over classes this is
+    `(alpha_* (1 - alpha_* - alpha_#) + tau^2) sum_c mu_c - alpha_* K beta sum_j mu_j`. Without noise
+    tan = `sqrt(K / (M - K))` for every v that treats classes alike, and whatever the fractions, because the covariance
+    is orthogonal to the sum of all patterns. Noise adds `tau^2 v`: how it lowers the angle rests on `v = mu_c`.
+    Without irrelevant tokens all lies in the span.
     """
     relevant = np.asarray(relevant_fraction, float)
-    signal = relevant * (1 - relevant - np.asarray(confusion_fraction, float))
-    return np.degrees(np.arctan(_spread(patterns, classes) * signal / (signal + np.square(token_noise))))
+    signal = relevant * np.maximum(1 - relevant - np.asarray(confusion_fraction, float), 0)
+    total = signal + np.square(token_noise)
+    share = signal / np.where(total > 0, total, 1)
+    return np.degrees(np.arctan(_spread(patterns, classes) * share))
 
 
 def _spread(patterns: ArrayLike, classes: ArrayLike) -> Curve:
     return np.sqrt(np.asarray(classes, float) / (np.asarray(patterns, float) - classes))
+
+
+def mean_token_spread(
+    patterns: ArrayLike,
+    relevant_fraction: ArrayLike,
+    confusion_fraction: ArrayLike,
+    token_noise: ArrayLike,
+    *,
+    tokens: ArrayLike,
+    dim: int,
+    classes: ArrayLike = 2,
+) -> Curve:
+    """Return how far the mean of some of a sequence's tokens is from zbar, off span(mu_1 .. mu_K), root mean square.
+
+    Derived: each irrelevant token is a random one of `M - K` unit vectors, `1 - 1 / (M - K)` from their mean in square,
+    and noise has `dim - K` directions off the span; independent tokens add in square.
+    """
+    irrelevant = 1 - np.asarray(relevant_fraction, float) - np.asarray(confusion_fraction, float)
+    square = irrelevant * (1 - 1 / (np.asarray(patterns, float) - classes))
+    square = square + np.square(token_noise) * (dim - np.asarray(classes, float))
+    return np.sqrt(square / np.asarray(tokens, float))
+
+
+def sampling_angle(
+    spread: ArrayLike, samples: ArrayLike, relevant_fraction: ArrayLike, confusion_fraction: ArrayLike
+) -> Curve:
+    """Return the angle off span(mu_1, mu_2), in degrees, of the difference of two mean tokens of N/2 samples each.
+
+    Derived: the difference is `(alpha_* - alpha_#)(mu_1 - mu_2)` in the span, and off it `2 spread / sqrt(N)`.
+    """
+    told = np.sqrt(2) * (np.asarray(relevant_fraction, float) - np.asarray(confusion_fraction, float))
+    return np.degrees(np.arctan(2 * np.asarray(spread, float) / np.sqrt(samples) / told))
 
 
 def large_row_norm(width: ArrayLike, reference_width: float, reference_norm: float) -> Curve:
