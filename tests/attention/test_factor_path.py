@@ -99,8 +99,7 @@ def test_points_are_minima_over_the_ball_of_the_nuclear_norm(paths):
         most = RADII[j] * np.linalg.norm(slope, 2)
         assert most + np.sum(slope * wide) < 1e-6 * most
         other, gap = frank_wolfe(flat, RADII[j], np.zeros_like(wide))
-        print(i, j, value, other - value, gap)
-        assert value - 1e-9 <= other <= value + gap
+        assert value - 1e-9 <= other <= value + gap + 1e-9
 
 
 def test_no_start_of_a_general_solver_on_the_factors_ends_lower(paths):
