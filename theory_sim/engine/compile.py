@@ -21,13 +21,10 @@ MEMORY_SHARE = 0.8
 """Part of the free memory that one block may take."""
 
 
-OPTIONS: dict[str, dict[str, str | bool]] = {
-    "cpu": {"xla_backend_optimization_level": "1", "xla_cpu_use_fusion_emitters": False}
-}
+OPTIONS: dict[str, dict[str, str | bool]] = {"cpu": {"xla_backend_optimization_level": "1"}}
 """How a platform's programs are compiled. On a CPU LLVM's second and third level of optimisation took 18 to 44%
 of the compilation of three studies and did not change their speed (jaxlib 0.10); without the first
-level, loops are slower by half or more. The emitters of fused kernels by MLIR set up a pass pipeline for each kernel:
-without them four studies compiled in 4 to 44% less CPU time and ran as fast."""
+level, loops are slower by half or more."""
 
 DECOMPOSITIONS = {
     "svd",
