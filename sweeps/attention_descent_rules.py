@@ -1,5 +1,7 @@
 """Gradient descent, normalised and Polyak's steps: one path to the max margin direction, at three speeds."""
 
+from functools import partial
+
 import numpy as np
 import xarray as xr
 
@@ -60,16 +62,6 @@ SWEEP = Sweep(
     },
     where=wanted,
 )
-
-
-def direction_exponent(data: xr.Dataset) -> Estimate:
-    """Fit the exponent of the error of the direction over the last decade."""
-    return late_exponent(data, "direction_error")
-
-
-def direction_slope(data: xr.Dataset) -> Estimate:
-    """Measure the mean slope of the log error in the log of the step over the last decade, a power law or not."""
-    return mean_exponent(data, "direction_error")
 
 
 def polyak_norm_share(data: xr.Dataset) -> Estimate:
@@ -173,7 +165,7 @@ CLAIMS = [
         source="arXiv:2308.16898, Theorem 4 (no rate)",
         label="derived",
         derivation="|r|/||W_t|| with ||W_t|| = ||W^mm|| (ln t + c) has the exponent -1/(ln t + c), and |r| still grows",
-        measure=direction_slope,
+        measure=partial(mean_exponent, name="direction_error"),
         at=cells(GRADIENT),
         control=cells(NORMALIZED),
         control_reason="normalised steps reach 1/t",
@@ -225,7 +217,7 @@ CLAIMS = [
         source="arXiv:2402.05738 (Polyak steps; exponent derived)",
         label="derived",
         derivation="|r|/||W_t|| with a bounded residual and ||W_t|| = theta ||W^mm|| t",
-        measure=direction_exponent,
+        measure=partial(late_exponent, name="direction_error"),
         at=cells(POLYAK),
         control=cells(GRADIENT),
         control_reason="gradient descent gains only like 1/ln t",

@@ -1,5 +1,7 @@
 """Head and prompt trained together: inputs that do not support the head stop asking for a margin of the prompt."""
 
+from functools import partial
+
 import numpy as np
 import xarray as xr
 
@@ -65,11 +67,6 @@ SWEEP = Sweep(
     },
     where=wanted,
 )
-
-
-def last(name: str):
-    """Measure a metric at the last step, in each cell."""
-    return cellwise(lambda data: last_share(data, name))
 
 
 def shortfall(data: xr.Dataset) -> Estimate:
@@ -146,7 +143,7 @@ CLAIMS = [
         statement="joint normalised steps: the head turns to the max margin classifier of the selected tokens",
         source="arXiv:2306.13596, official code (v-SVM)",
         label="paper",
-        measure=last("head_error"),
+        measure=cellwise(partial(last_share, name="head_error")),
         at=cells(FAST),
         control=cells(0.0, head_scale=1.0),
         control_reason="a head that is not trained stays where it is",
@@ -160,7 +157,7 @@ CLAIMS = [
         label="derived",
         derivation=f"{COUNTS}\nits margin in the prompt's problem falls by (eta_v/eta_p) ||p|| (m_i - m), and is"
         " relaxed fully where that is at least 1",
-        measure=last("relaxed_error"),
+        measure=cellwise(partial(last_share, name="relaxed_error")),
         at=cells(FASTEST),
         control=cells(SLOW),
         control_reason="a slow head does not tell the inputs apart before the prompt has: the plain problem counts",
@@ -174,7 +171,7 @@ CLAIMS = [
         statement="equal steps of head and prompt: the prompt turns to the relaxed max margin direction",
         source=SOURCE,
         label="paper",
-        measure=last("relaxed_error"),
+        measure=cellwise(partial(last_share, name="relaxed_error")),
         at=cells(EVEN),
         control=cells(SLOW),
         control_reason="a slow head does not tell the inputs apart before the prompt has: the plain problem counts",
@@ -190,7 +187,7 @@ CLAIMS = [
         label="derived",
         derivation=f"{COUNTS}\np = q t makes the least exponent grow fastest, and an attended token must not be lost:"
         "\na_k . q >= N - eta_v (m_i - m) and a_k . q >= 0",
-        measure=last("paced_error"),
+        measure=cellwise(partial(last_share, name="paced_error")),
         at=cells(RATIOS),
         control=cells([EVEN], together=1),
         control_reason="along the gradient the head is faster than any ratio, and the direction turns like 1/ln t",

@@ -1,5 +1,7 @@
 """Attention weights turn to the max margin direction like 1/t by normalised steps, and stall as published."""
 
+from functools import partial
+
 import xarray as xr
 
 from theory_sim import (
@@ -38,16 +40,6 @@ SWEEP = Sweep(
         "paper": {"step_size": [0.1, 0.3], "problem_seeds": 64, "steps": log_spaced(100_000, per_decade=12)},
     },
 )
-
-
-def direction_exponent(data: xr.Dataset) -> Estimate:
-    """Fit the exponent of the error of the direction over the last decade."""
-    return late_exponent(data, "direction_error")
-
-
-def direction_slope(data: xr.Dataset) -> Estimate:
-    """Measure the mean slope of the log error in the log of the step over the last decade, a power law or not."""
-    return mean_exponent(data, "direction_error")
 
 
 def norm_share(data: xr.Dataset) -> Estimate:
@@ -93,7 +85,7 @@ CLAIMS = [
             source=MODEL,
             label="derived",
             derivation="W = ||W|| W^mm/||W^mm|| + a bounded residual, and ||W_t|| = eta t: the error is |r|/(eta t)",
-            measure=direction_exponent,
+            measure=partial(late_exponent, name="direction_error"),
             at=cells("normalized", spread),
             control=cells("published", spread),
             control_reason=STALLED,
@@ -150,7 +142,7 @@ CLAIMS = [
         statement="the published rule, once it has stalled, turns away from the max margin direction",
         source="conjectured here",
         label="unconfirmed",
-        measure=direction_slope,
+        measure=partial(mean_exponent, name="direction_error"),
         at=cells("published"),
         control=cells("normalized"),
         control_reason="in the log domain the error falls like 1/t",

@@ -1,5 +1,7 @@
 """A prompt that selects tokens grows like log t or like t; the scale of its scores is met without bound, or bounded."""
 
+from functools import partial
+
 import numpy as np
 import xarray as xr
 
@@ -66,11 +68,6 @@ SWEEP = Sweep(
     },
     where=wanted,
 )
-
-
-def direction_exponent(data: xr.Dataset) -> Estimate:
-    """Fit the exponent of the error of the direction over the last decade."""
-    return late_exponent(data, "direction_error")
 
 
 def norm_share(data: xr.Dataset) -> Estimate:
@@ -154,7 +151,7 @@ CLAIMS = [
         source="arXiv:2306.13596, abstract (direction); the rate is derived",
         label="derived",
         derivation=f"{TAIL}\n|r|/||p|| with a bounded residual r and ||p|| = eta t",
-        measure=direction_exponent,
+        measure=partial(late_exponent, name="direction_error"),
         at=cells(NORMALIZED),
         control=cells(GRADIENT),
         control_reason="gradient descent gains only like 1/ln t",

@@ -236,3 +236,17 @@ def test_a_figure_that_raises_is_one_clear_line(command, tmp_path):
     status, _, err = command("plot", tmp_path / "drawn.py")
     assert status == 2
     assert "cannot be drawn from these results: ZeroDivisionError" in err
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [("x = 1\n", "declares no function draw(data)"), ("def draw(:\n", "in figures cannot be read")],
+)
+def test_a_figure_file_that_draws_nothing_is_refused_before_the_run(command, tmp_path, text, message):
+    (tmp_path / "figures").mkdir()
+    (tmp_path / "figures" / "parabola.py").write_text(text)
+    status, _, err = command("run", "parabola", "--preset", "smoke")
+    assert status == 2
+    assert message in err
+    assert len(err.strip().splitlines()) == 1
+    assert not (tmp_path / "results").exists()

@@ -1,4 +1,13 @@
-"""Measures of the last decade of a record, and of its last step, in one cell of a results dataset."""
+"""Measures of the last decade of a record, and of its last step, in one cell of a results dataset.
+
+>>> steps = np.array([1, 10, 100, 200, 500, 1000])
+>>> loss = xr.DataArray([3.0 / steps, 5.0 / steps], dims=("problem_seed", "step"), coords={"step": steps})
+>>> data = xr.Dataset({"loss": loss, "complete": ("problem_seed", [True, True])})
+>>> decade(data)["step"].to_numpy().tolist(), last(data, "loss").tolist()
+([100, 200, 500, 1000], [0.003, 0.005])
+>>> round(float(late_exponent(data, "loss").value), 6), last_share(data, "loss", 0.004).window
+(-1.0, 'step 1000')
+"""
 
 import numpy as np
 import xarray as xr

@@ -5,6 +5,7 @@ the file of the same name in the folder `figures` beside the study's folder. One
 ship declares `missing`, a function that returns None, or one line that says what it lacks and where to get it.
 """
 
+import ast
 import importlib.util
 import sys
 from collections.abc import Callable, Sequence
@@ -67,18 +68,25 @@ def load_study(word: str, folder: Path = Path("sweeps")) -> Study:
     drawing = path.parent.parent / "figures" / path.name
     draw = getattr(module, "draw", None)
     if draw is None and drawing.is_file():
+        if not _declares_draw(drawing):
+            raise RequestError(f"{drawing.name} in figures declares no function draw(data)")
         draw = partial(_draw, drawing)
     summary = (module.__doc__ or "").strip().partition("\n")[0]
     missing = getattr(module, "missing", lambda: None)
     return Study(path.stem, path, summary, sweep, claims, draw, missing)
 
 
+def _declares_draw(file: Path) -> bool:
+    """Look for a function `draw` in a figure's file without executing it: a run draws nothing."""
+    try:
+        nodes = ast.parse(file.read_text()).body
+    except SyntaxError as error:
+        raise RequestError(f"{file.name} in figures cannot be read: {error}") from error
+    return any(isinstance(node, ast.FunctionDef) and node.name == "draw" for node in nodes)
+
+
 def _draw(file: Path, data: xr.Dataset) -> "Figure":
-    """Draw data by a figure's file, which is executed when it is needed: a run draws nothing."""
-    draw = getattr(load_module(file), "draw", None)
-    if draw is None:
-        raise RequestError(f"{file.name} in figures declares no function draw(data)")
-    return draw(data)
+    return load_module(file).draw(data)
 
 
 @lru_cache(maxsize=64)

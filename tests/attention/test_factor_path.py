@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from scipy.optimize import minimize, minimize_scalar
 
-from theory_sim.attention import regularization_path
-from theory_sim.attention.factor_path import factored_problem
+from theory_sim.attention import factor_path, regularization_path
+from theory_sim.attention.factor_path import Hyper, factored_problem
+from theory_sim.attention.regularization_path import reduced_problem
 from theory_sim.attention.selection_gradient import log_excess_loss, token_scores
-from theory_sim.attention.selection_path import Hyper
 from theory_sim.attention.token_selection import Setting, token_selection
 from theory_sim.simulation import Status, rollout
 
@@ -71,16 +71,20 @@ def value_and_slope(weights, problem):
 
 
 def frank_wolfe(problem, radius, start, rounds=200):
-    """Return the value after some rounds over the ball of the nuclear norm, with exact line searches."""
+    """Return the value after some rounds over the ball of the nuclear norm, with exact line searches, and its gap."""
+
+    def corner(slope):
+        left, _, right = np.linalg.svd(slope)
+        return -radius * np.outer(left[:, 0], right[0])
+
     weights = start
     for _ in range(rounds):
-        slope = np.asarray(value_and_slope(weights, problem)[1])
-        left, _, right = np.linalg.svd(slope)
-        corner = -radius * np.outer(left[:, 0], right[0])
-        along = lambda t, a=weights, b=corner: float(value_and_slope(a + t * (b - a), problem)[0])  # noqa: E731
+        end = corner(np.asarray(value_and_slope(weights, problem)[1]))
+        along = lambda t, a=weights, b=end: float(value_and_slope(a + t * (b - a), problem)[0])  # noqa: E731
         share = minimize_scalar(along, bounds=(0, 1), method="bounded", options={"xatol": 1e-6}).x
-        weights = weights + share * (corner - weights)
-    return float(value_and_slope(weights, problem)[0])
+        weights = weights + share * (end - weights)
+    value, slope = (np.asarray(part) for part in value_and_slope(weights, problem))
+    return float(value), float(np.sum(slope * (weights - corner(slope))))
 
 
 def test_points_are_minima_over_the_ball_of_the_nuclear_norm(paths):
@@ -94,8 +98,8 @@ def test_points_are_minima_over_the_ball_of_the_nuclear_norm(paths):
         value, slope = (np.asarray(part) for part in value_and_slope(wide, flat))
         most = RADII[j] * np.linalg.norm(slope, 2)
         assert most + np.sum(slope * wide) < 1e-6 * most
-        other = frank_wolfe(flat, RADII[j], np.zeros_like(wide))
-        assert value - 1e-9 <= other <= value + 0.25
+        other, gap = frank_wolfe(flat, RADII[j], np.zeros_like(wide))
+        assert value - 1e-9 <= other <= value + gap + 1e-9
 
 
 def test_no_start_of_a_general_solver_on_the_factors_ends_lower(paths):
@@ -130,11 +134,35 @@ def test_no_start_of_a_general_solver_on_the_factors_ends_lower(paths):
     assert best < value + 1e-3
 
 
+def test_key_and_query_have_no_step_size():
+    assert SIMULATION.hyper._fields == ("radius",)
+
+
 def test_all_points_are_certified(paths):
     runs = paths[2]
     assert (runs.status == Status.FINISHED).all()
     assert (runs.conclusions["gap"] < 1e-9).all()
     assert (runs.conclusions["gap"] > -1e-9).all()
+    assert (runs.conclusions["gap"] * RADII**2 < 1e-5).all()
+
+
+@pytest.mark.parametrize("field", ["gap", "violation"])
+@pytest.mark.parametrize("value", [1e-3, np.nan])
+def test_a_run_without_max_margin_weights_has_not_converged(paths, field, value):
+    one, run = at(paths[1:], 0, 1)
+    without = one._replace(**{field: jnp.asarray(value)})
+    assert factor_path.conclude(one, Hyper(RADII[1]), {}, run.state)["converged"]
+    assert not factor_path.conclude(without, Hyper(RADII[1]), {}, run.state)["converged"]
+
+
+def test_a_gap_that_leaves_the_direction_open_is_no_certificate(paths):
+    one, run = at(paths[1:], 0, 3)
+    rng = np.random.default_rng(0)
+    moved = run.state.point + 0.1 * rng.normal(size=run.state.point.shape)
+    moved = moved * np.linalg.norm(run.state.point) / np.linalg.norm(moved)
+    found = factor_path.conclude(one, Hyper(RADII[3]), {}, run.state._replace(point=moved))
+    assert found["gap"] * RADII[3] ** 2 > 1e-5
+    assert not found["converged"]
 
 
 def test_the_error_of_the_direction_is_its_limit_over_the_radius(paths):
@@ -143,6 +171,13 @@ def test_the_error_of_the_direction_is_its_limit_over_the_radius(paths):
     np.testing.assert_allclose(shares[:, 3], 1, atol=0.1)
     assert (shares[:, 0] < 0.5).all()
     assert (found["global"][:, 3] == 1).all()
+
+
+def test_the_constant_of_the_frobenius_norm_is_not_that_of_key_and_query(paths):
+    problems, _, runs = at(paths, slice(None), 3)
+    limits = jax.jit(jax.vmap(lambda problem: reduced_problem(problem).residual_limit))(problems)
+    shares = RADII[3] * runs.conclusions["error"] / limits
+    assert (np.abs(shares - 1) > 0.1).all()
 
 
 def test_solutions_meet_the_constraints_with_the_least_of_their_norms(paths):

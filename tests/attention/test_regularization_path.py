@@ -7,9 +7,9 @@ import pytest
 from scipy.optimize import minimize
 
 from theory_sim.attention import regularization_path
-from theory_sim.attention.regularization_path import reduced_problem
+from theory_sim.attention.regularization_path import Hyper, reduced_problem
 from theory_sim.attention.selection_gradient import log_excess, log_excess_loss, plain_gradient
-from theory_sim.attention.selection_path import Hyper, derivatives
+from theory_sim.attention.selection_path import derivatives
 from theory_sim.attention.token_selection import Setting
 from theory_sim.simulation import Status, rollout
 

@@ -53,11 +53,14 @@ def test_a_resumed_sweep_runs_the_blocks_of_an_uninterrupted_one(wanted, size, r
     st.integers(1, 10**7),
     st.floats(1, 1e13),
     st.sampled_from([1, 2, 4]),
+    st.sampled_from([1.0, 0.5, 0.01]),
+    st.integers(0, 10),
 )
-def test_sizes_are_consistent(problems, runs, state_bytes, run_flops, devices):
+def test_sizes_are_consistent(problems, runs, state_bytes, run_flops, devices, share, seed):
+    wanted = np.random.default_rng(seed).random((problems, runs)) < share
     for platform in ("cpu", "gpu", "tpu"):
         size = choose_sizes(
-            np.ones((problems, runs), dtype=bool),
+            wanted,
             state_bytes=state_bytes,
             run_flops=run_flops,
             platform=platform,

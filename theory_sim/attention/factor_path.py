@@ -2,9 +2,12 @@ r"""The regularisation path of key and query, `argmin { L(K Q^T) : ||K||^2 + ||Q
 
 As `min { ||K||^2 + ||Q||^2 : K Q^T = W } = 2 ||W||_*` where there are as many columns as `rank W`, `W_R = K Q^T`
 minimises `L` subject to `||W||_* <= R`, and its direction tends to that of a nuclear max margin solution `W^mm`
-(arXiv:2308.16898, Theorem 2; AT-A-T4). The optimum is certified by `G = -grad log(L - L*)`: for any V with `||V||_* <=
-R`, `<G, V - W_R>` is at most `R ||G||_op - <G, W_R>`, and `log(L - L*)` is no lower at V than at `W_R` by more than
-that if it is convex between them.
+(arXiv:2308.16898, Theorem 2; AT-A-T4). With `G = -grad log(L - L*)`, for any V with `||V||_* <= R`, `<G, V - W_R>` is
+at most `R ||G||_op - <G, W_R>`. Where this gap is zero the point is stationary; it is the minimum if `log(L - L*)` is
+convex between them, and then no V is lower by more than the gap.
+
+The gap bounds the loss, not the direction: relative to `R ||G||_op` it is about `||W^mm||_* tr(d^T H d) / (2 R^2)`,
+with the `H` below, where the factors are off by `d`. So `r` is known only if the gap is small beside `1/R^2`.
 
 How fast (derived): let `D = sum_k lambda_k a_k` be the dual matrix of `W^mm = U S V^T`, `||D||_op = 1`, both unique,
 with as many singular values 1 as the rank. At the minimum `G`, over its norm, is `D` up to order 1/R, so that again
@@ -24,6 +27,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from theory_sim.attention.directions import distance, unit
+from theory_sim.attention.least_norm import SOLVED
 from theory_sim.attention.margin import attention_margins, differences_from, max_margin
 from theory_sim.attention.selection_gradient import (
     Problem,
@@ -33,7 +37,6 @@ from theory_sim.attention.selection_gradient import (
 )
 from theory_sim.attention.selection_path import (
     LOSS,
-    Hyper,
     State,
     balances,
     bound,
@@ -45,6 +48,11 @@ from theory_sim.simulation import Metrics
 
 CERTIFIED = 1e-9
 """The relative gap `1 - <G, W_R> / (R ||G||_op)` below which a point counts as the minimum."""
+SETTLED = 1e-5
+"""The same times `R^2`: `tr(d^T H d)` is then at most 2e-5 over `||W^mm||_*`, where `r` is of order one.
+
+The rounding of the gap, some 1e-16 to 1e-15, lets norms up to 10^5 or so be certified.
+"""
 FIRST = 32.0
 """The bound at which the search begins: from smaller ones the path may lead to other tokens."""
 FLAT = 1e-6
@@ -53,11 +61,17 @@ DAMPING = 1e-3
 """The share of the multiplier by which a step's is above it, so that rounding does not move a point along its orbit."""
 
 
+class Hyper(NamedTuple):
+    """The bound R on `||W||_*`."""
+
+    radius: float = 100.0
+
+
 class Factored(NamedTuple):
     """A problem whose queries are given in coordinates of their span, and its tokens' scores.
 
     And, as matrices from those coordinates, `W^mm` of the optimal tokens in the nuclear norm, its relative gap, its
-    least norm and the limit of `R` times the error, and `W^mm` in the Frobenius norm.
+    least norm and the limit of `R` times the error, and `W^mm` in the Frobenius norm with its violation.
     """
 
     tokens: Float[Array, "inputs tokens dim"]
@@ -68,6 +82,7 @@ class Factored(NamedTuple):
     least_norm: Float[Array, ""]
     residual_limit: Float[Array, ""]
     frobenius: Float[Array, "dim inputs"]
+    violation: Float[Array, ""]
 
 
 def factored_problem(problem: Problem) -> Factored:
@@ -83,7 +98,7 @@ def factored_problem(problem: Problem) -> Factored:
     least = jnp.sum(found.dual)
     across = _residual(problem, found.weights, found.dual, support)
     points = tokens[:, :, :, None] * queries[:, None, None, :]
-    frobenius, *_ = optimal_margin(scores, points.reshape(*scores.shape, -1))
+    frobenius, violation, *_ = optimal_margin(scores, points.reshape(*scores.shape, -1))
     return Factored(
         tokens,
         queries,
@@ -93,6 +108,7 @@ def factored_problem(problem: Problem) -> Factored:
         least,
         jnp.linalg.norm(across) * least / jnp.linalg.norm(found.weights),
         frobenius.reshape(points.shape[2:]),
+        violation,
     )
 
 
@@ -167,7 +183,7 @@ def step(key: PRNGKeyArray, factored: Factored, hyper: Hyper, state: State) -> S
 
 
 def conclude(factored: Factored, hyper: Hyper, records: Metrics, state: State) -> Metrics:
-    """Compare the minimum with the solutions, and certify it."""
+    """Compare the point with the solutions; it has converged if its gap is small enough for loss and direction."""
     key, query = _split(factored, state.point)
     logs = jax.nn.log_softmax(_logits(factored, state.point))
     _, pulls, outputs = log_pulls(factored.scores, logs)
@@ -175,6 +191,7 @@ def conclude(factored: Factored, hyper: Hyper, records: Metrics, state: State) -
     values, _ = leading_directions(descent)
     weights = key @ query.T
     gap = 1 - jnp.sum(descent * weights) / (hyper.radius * values[0])
+    small = (gap < CERTIFIED) & (gap * hyper.radius**2 < SETTLED)
     best = jnp.argmax(factored.scores, axis=1)
 
     return {
@@ -184,5 +201,5 @@ def conclude(factored: Factored, hyper: Hyper, records: Metrics, state: State) -
         "frobenius_error": distance(weights, factored.frobenius),
         "margin_norm": factored.least_norm,
         "global": jnp.all(jnp.argmax(logs, axis=1) == best).astype(weights.dtype),
-        "converged": (gap < CERTIFIED) & (factored.gap < 1e-8),
+        "converged": small & (factored.gap < 1e-8) & (factored.violation < SOLVED),
     }

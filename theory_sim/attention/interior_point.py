@@ -30,7 +30,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from theory_sim.decompositions import cholesky, forward_substitution
+from theory_sim.decompositions import cholesky, solve_cholesky
 
 Iterate = TypeVar("Iterate")
 MOST_STEPS = 50
@@ -71,7 +71,7 @@ def separate(
     scale = largest(jnp.linalg.norm(points, axis=1))
     points = points / scale
     count = len(points)
-    gram, identity = points @ points.T, jnp.eye(count, dtype=points.dtype)
+    gram = points @ points.T
     asked = jnp.ones((), points.dtype) if required is None else required
     start = jnp.full(count, 1 / count, points.dtype)
     middle = jnp.mean(points, axis=0)
@@ -95,18 +95,15 @@ def separate(
 
     def advance(now: _Point) -> _Point:
         slack, mean = centred(points @ now.direction - asked * now.offset, now.multipliers)
-        # The factor's inverse, once: each substitution in its place would be two more loops to compile.
-        inverse = forward_substitution(cholesky(gram + jnp.diag(slack / now.multipliers)), identity)
-
-        def solved(right: Float[Array, " points"]) -> Float[Array, " points"]:
-            return inverse.T @ (inverse @ right)
-
-        ones = inverse.T @ jnp.sum(inverse, axis=1) if required is None else solved(asked)
+        factor = cholesky(gram + jnp.diag(slack / now.multipliers))
         # From the hull's mean, the direction is the combination of the points all along.
         apart = jnp.zeros_like(middle) if required is None else now.direction - now.multipliers @ points
 
         def newton(target: Float[Array, " points"]) -> tuple[_Point, Float[Array, " points"]]:
-            free = solved(target / now.multipliers + points @ apart)
+            right = jnp.stack(
+                [asked + jnp.zeros_like(slack), target / now.multipliers + points @ apart], axis=1
+            )
+            ones, free = solve_cholesky(factor, right).T
             offset = -total(free) / total(ones)
             multipliers = free + offset * ones
             direction = multipliers @ points - apart
@@ -115,11 +112,16 @@ def separate(
         def length(move: _Point, slack_move: Array) -> Array:
             return jnp.minimum(longest(now.multipliers, move.multipliers), longest(slack, slack_move))
 
-        move, slack_move = newton(-now.multipliers * slack)
-        step = jnp.minimum(1.0, length(move, slack_move))
-        reached = jnp.mean((now.multipliers + step * move.multipliers) * (slack + step * slack_move))
-        centre = mean * (reached / mean) ** 3
-        move, slack_move = newton(centre - now.multipliers * slack - move.multipliers * slack_move)
+        def corrected(turn: Array, guess: tuple[_Point, Array]) -> tuple[_Point, Array]:
+            """Make the predictor of no move, then its corrector: one system in turn for both."""
+            move, slack_move = guess
+            step = jnp.minimum(1.0, length(move, slack_move))
+            reached = jnp.mean((now.multipliers + step * move.multipliers) * (slack + step * slack_move))
+            centre = jnp.where(turn > 0, mean * (reached / mean) ** 3, 0.0)
+            return newton(centre - now.multipliers * slack - move.multipliers * slack_move)
+
+        still = jax.tree.map(jnp.zeros_like, (now, slack))
+        move, slack_move = jax.lax.fori_loop(0, 2, corrected, still)
         step = jnp.minimum(1.0, jnp.clip(1 - mean, 0.9, 0.99) * length(move, slack_move))
         return jax.tree.map(lambda value, change: value + step * change, now, move)
 

@@ -26,7 +26,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from theory_sim.attention.interior_point import Separation, centred, largest, longest, narrow
-from theory_sim.decompositions import cholesky, forward_substitution, leading_directions
+from theory_sim.decompositions import cholesky, forward_substitution, leading_directions, solve_cholesky
 
 STEPS = (1.0, 0.99, 0.98, 0.96, 0.93, 0.9, 0.85, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3, 0.2, 0.1, 0.05, 0.02, 0.01)
 """The lengths of steps that are tried, by a Cholesky factor: does the matrix stay positive definite?"""
@@ -186,15 +186,13 @@ def _solver(frame: _Frame, multipliers: Float[Array, " points"]) -> Solve:
     schur = schur + corner * jnp.outer(simplex, simplex)
     scaling = 1 / jnp.sqrt(jnp.diagonal(schur))
     scaled = scaling[:, None] * schur * scaling
-    identity = jnp.eye(len(scaled), dtype=scaled.dtype)
+    exact = cholesky(scaled)
     # Towards an infeasible end, more and more multipliers trade at no cost, and rounding decides about a pivot.
-    shifts = 8 * jnp.finfo(scaled.dtype).eps * jnp.arange(2.0, dtype=scaled.dtype)
-    exact, shifted = jax.vmap(cholesky)(scaled + shifts[:, None, None] * identity)
-    # The factor's inverse, once: each substitution in its place would be two more loops to compile.
-    inverse = forward_substitution(jnp.where(jnp.isfinite(exact[-1, -1]), exact, shifted), identity)
+    shifted = cholesky(scaled + 8 * jnp.finfo(scaled.dtype).eps * jnp.eye(len(scaled), dtype=scaled.dtype))
+    factor = jnp.where(jnp.isfinite(exact[-1, -1]), exact, shifted)
 
     def unconstrained(right: Float[Array, " unknowns"]) -> Float[Array, " unknowns"]:
-        return scaling * (inverse.T @ (inverse @ (scaling * right)))
+        return scaling * solve_cholesky(factor, (scaling * right)[:, None])[:, 0]
 
     normal = unconstrained(simplex)
 

@@ -41,7 +41,6 @@ from theory_sim.attention.selection_gradient import (
 )
 from theory_sim.attention.selection_path import (
     LOSS,
-    Hyper,
     State,
     bound,
     newton_step,
@@ -55,6 +54,13 @@ FIRST = 8.0
 """The norm at which the search begins."""
 CONVERGED = 1e-6
 """The angle between `W_R` and `-grad L` below which a point counts as the minimum."""
+
+
+class Hyper(NamedTuple):
+    """The bound R on the norm, and the length of the normalised steps of descent."""
+
+    radius: float = 100.0
+    step_size: float = 0.5
 
 
 class Reduced(NamedTuple):
@@ -93,8 +99,9 @@ def regularization_path(
     `W_R`.
 
     Of key and query: `gap`, the relative gap of the certificate; a run has not converged if it is above
-    `factor_path.CERTIFIED`, or if `W^mm` was not found; `error`, here the distance from the nuclear norm's direction;
-    `frobenius_error`, that from the Frobenius norm's; `residual_limit`, `global`, and `margin_norm = ||W^mm||_*`.
+    `factor_path.CERTIFIED`, or times `R^2` above `factor_path.SETTLED`, or if one `W^mm` was not found; `error`, here
+    the distance from the nuclear norm's direction; `frobenius_error`, that from the Frobenius norm's; `residual_limit`,
+    `global`, and `margin_norm = ||W^mm||_*`.
 
     Raises ValueError as `token_selection` does, and unless `dim` is at least `inputs` and `tokens`.
     """
@@ -109,7 +116,7 @@ def regularization_path(
         step=factor_path.step if factors else _step,
         observe=lambda reduced, hyper, state: {},
         setting=Setting(),
-        hyper=Hyper(),
+        hyper=factor_path.Hyper() if factors else Hyper(),
         conclude=factor_path.conclude if factors else _conclude,
         variables={
             "gap": Variable("relative gap of the minimum"),

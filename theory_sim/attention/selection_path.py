@@ -21,13 +21,6 @@ LONGEST = 2.0
 """By how much a step of Newton's method may change a logit."""
 
 
-class Hyper(NamedTuple):
-    """The bound R on the norm, and the length of the normalised steps of descent."""
-
-    radius: float = 100.0
-    step_size: float = 0.5
-
-
 class State(NamedTuple):
     """A point of the path, and how many steps were made."""
 

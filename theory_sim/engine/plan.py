@@ -1,11 +1,13 @@
 """Cut the cells of one shape into blocks: the unit of work, of storage and of distribution.
 
-A block holds a few problems and, for each, a few runs; runs that share a problem share one copy of it. The
-cut depends on the wanted cells and on the sizes alone, so that a resumed sweep runs the very blocks that an
-uninterrupted one would have run, and gives the same bits.
+A block holds a few problems and, for each, a few runs, which share one copy of the problem. A problem with more
+runs than a block takes of one is cut into pieces, each with a copy of its own. The cut depends on the wanted cells
+and on the sizes alone, so that a resumed sweep runs the very blocks that an uninterrupted one would have run, and
+gives the same bits.
 """
 
 from collections.abc import Iterator
+from itertools import islice
 from typing import NamedTuple
 
 import numpy as np
@@ -21,8 +23,8 @@ BLOCK_FLOPS = {"cpu": 3e11, "gpu": 3e13, "cuda": 3e13, "rocm": 3e13, "tpu": 3e13
 """Work in one block: about ten seconds, so that a killed sweep loses about that."""
 
 
-PIECE_COST = 1
-"""What a problem costs each piece of its runs, in runs: it is drawn, and read at every step, once for all of them."""
+PIECE_COST = 2
+"""What a problem costs each piece of its runs on a CPU, in runs: to draw a data set takes as long as a run or two."""
 
 
 class Sizes(NamedTuple):
@@ -54,8 +56,8 @@ def choose_sizes(
 ) -> Sizes:
     """Return block sizes from the size of one state and the work of one run.
 
-    `runs` is as many runs of one problem as advance together at cache speed, or fewer where problems have
-    different numbers of them, so that little is filled up; short rows of runs are filled up with further
+    `runs` is as many runs of one problem as advance together at cache speed, or, on a CPU, fewer where problems
+    have different numbers of them, so that little is filled up; short rows of runs are filled up with further
     problems (`together`), and a block takes as many of such batches as ten seconds of work allow.
     On accelerators width is limited by memory alone, which the compiled program tells.
     """
@@ -68,7 +70,7 @@ def choose_sizes(
     even = _even_share(longest, width)
     if devices > 1 and even >= devices:
         even = _round_up(even, devices)
-    runs = _cheapest(lengths, even, devices if even % devices == 0 else 1)
+    runs = _cheapest(lengths, even, devices if even % devices == 0 else 1) if platform == "cpu" else even
     rows = int(np.sum(-(-lengths // runs)))
     together = _even_share(rows, max(1, width // runs))
     if devices > 1 and runs % devices:
@@ -81,13 +83,13 @@ def choose_sizes(
 def _cheapest(lengths: Int[np.ndarray, " rows"], most: int, multiple: int) -> int:
     """Return the size of the pieces, up to `most`, in which rows of these lengths cost least, each piece being full.
 
-    Rows of one length stay whole; so do others, unless a tenth is to be gained.
+    Rows of one length stay whole; so do others, unless a fifth is to be gained.
     """
     sizes = np.arange(most, 0, -multiple)
     different, counts = np.unique(lengths, return_counts=True)
     cost = counts @ -(-different[:, None] // sizes) * (sizes + PIECE_COST)
     best = int(np.argmin(cost))
-    return int(sizes[best] if cost[best] < 0.9 * cost[0] else most)
+    return int(sizes[best] if cost[best] < 0.8 * cost[0] else most)
 
 
 def halve(sizes: Sizes, devices: int) -> Sizes | None:
@@ -123,16 +125,19 @@ def cut(wanted: Bool[np.ndarray, "p r"], done: Bool[np.ndarray, "p r"], sizes: S
 
 
 def _tiles(wanted: np.ndarray, sizes: Sizes) -> Iterator[Block]:
-    pieces = []
-    for row in np.flatnonzero(wanted.any(axis=1)):
-        columns = np.flatnonzero(wanted[row])
-        pieces += [(row, columns[first : first + sizes.runs]) for first in range(0, len(columns), sizes.runs)]
-    for start in range(0, len(pieces), sizes.problems):
-        group = pieces[start : start + sizes.problems]
+    pieces = _pieces(wanted, sizes.runs)
+    while group := list(islice(pieces, sizes.problems)):
         valid = np.arange(sizes.runs) < np.array([len(piece) for _, piece in group])[:, None]
         # Padding repeats a real run, so that it can neither fail nor be slower than its neighbours.
         runs = np.stack([np.pad(piece, (0, sizes.runs - len(piece)), mode="edge") for _, piece in group])
         yield Block(np.array([row for row, _ in group]), runs, valid)
+
+
+def _pieces(wanted: np.ndarray, most: int) -> Iterator[tuple[int, np.ndarray]]:
+    for row in np.flatnonzero(wanted.any(axis=1)):
+        columns = np.flatnonzero(wanted[row])
+        for first in range(0, len(columns), most):
+            yield int(row), columns[first : first + most]
 
 
 def _even_share(total: int, most: int) -> int:
