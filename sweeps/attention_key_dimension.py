@@ -161,6 +161,8 @@ CLAIMS = [
         control_reason="key and query tend to another direction",
         prediction=AtMost(np.sqrt(2 * 0.001)),
         tolerance_reason=DISTANCE,
+        remark="the residual is more than a few units: at eta t = 200, in the preset `published`, it leaves more than"
+        " this",
     ),
     Claim(
         ids=("AT-A17", "AT-A-P5"),

@@ -38,8 +38,8 @@ from theory_sim.attention.selection_gradient import (
 from theory_sim.attention.selection_path import (
     LOSS,
     State,
-    balances,
     bound,
+    centred_balances,
     newton_step,
     optimal_margin,
 )
@@ -138,7 +138,7 @@ def _residual(problem: Problem, weights: Array, dual: Array, support: Array) -> 
     each = jax.vmap(lambda a, b: moved(jnp.outer(a, b)))(left, right)
     gram = jnp.einsum("kd,lde,ke->kl", left, each, right)
     gram = jnp.where(kept[:, None] & kept, gram, jnp.eye(len(kept), dtype=gram.dtype))
-    solved = solve_spd((gram + gram.T) / 2, balances(scores, multipliers, kept)[:, None])[:, 0]
+    solved = solve_spd((gram + gram.T) / 2, centred_balances(scores, multipliers, kept)[:, None])[:, 0]
     found = jnp.einsum("k,kde->de", solved, each)
     return found - jnp.sum(found * weights) / jnp.sum(weights**2) * weights
 

@@ -15,7 +15,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from theory_sim.attention.directions import distance
 from theory_sim.attention.margin import MaxMargin, attention_margins, max_margin
-from theory_sim.attention.selection_gradient import Problem, falling_slope, token_scores
+from theory_sim.attention.selection_gradient import Problem, balances, token_scores
 from theory_sim.decompositions import leading_directions, solve_spd
 from theory_sim.simulation import Metrics
 
@@ -52,7 +52,7 @@ def compare(
     support = others & (margins < 1 + SLACK) & solution.feasible
     gaps = jnp.take_along_axis(scores, selected[:, None], axis=1) - scores
     local = solution.feasible & jnp.all(~support | (gaps > 0))
-    residual, limit = _residuals(problem, weights, selected, solution, support, gaps, loss)
+    residual, limit = _residuals(problem, weights, selected, solution, support, loss)
     chances = {
         "global": jnp.all(selected == jnp.argmax(scores, axis=1)),
         "local": local,
@@ -82,7 +82,6 @@ def _residuals(
     selected: Int[Array, " inputs"],
     solution: MaxMargin,
     support: Bool[Array, "inputs tokens"],
-    gaps: Float[Array, "inputs tokens"],
     loss: str,
 ) -> tuple[Float[Array, " steps"], Float[Array, ""]]:
     """Return the norms of the part across `W^mm` at each step, and of its predicted limit.
@@ -102,10 +101,9 @@ def _residuals(
     along = jnp.sum(weights * solution.weights, axis=(1, 2)) / square
     beyond = weights - along[:, None, None] * solution.weights
     products = jnp.einsum("ntd,sde,ne->snt", differences, beyond, problem.queries)
-    best = jnp.take_along_axis(token_scores(problem), selected[:, None], axis=1)
-    pulled = support & (gaps > 0) & (solution.dual > 0)
-    ratio = falling_slope(loss, best) * gaps / jnp.where(pulled, solution.dual, 1.0)
-    balance = jnp.log(jnp.where(pulled, ratio, 1.0))
+    scores = token_scores(problem)
+    best = jnp.take_along_axis(scores, selected[:, None], axis=1)
+    balance = balances(loss, best, scores, solution.dual, support)
     rows = jnp.stack([*products, balance, support]).reshape(len(weights) + 2, -1)
     rows = jnp.where(kept, rows, 0.0)
     solved = solve_spd(gram, rows.T).T

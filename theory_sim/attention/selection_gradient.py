@@ -21,7 +21,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, Bool, Float
 
 LOSSES = ("logistic", "exponential", "correlation")
 
@@ -50,6 +50,22 @@ def falling_slope(loss: str, output: Float[Array, "*shape"]) -> Float[Array, "*s
     if loss == "logistic":
         return jax.nn.sigmoid(-output)
     return jnp.exp(-output) if loss == "exponential" else jnp.ones_like(output)
+
+
+def balances(
+    loss: str,
+    best: Float[Array, "inputs 1"],
+    scores: Float[Array, "inputs tokens"],
+    multipliers: Float[Array, "inputs tokens"],
+    support: Bool[Array, "inputs tokens"],
+) -> Float[Array, "inputs tokens"]:
+    """Return `log(w_k / lambda_k)` at the support tokens (see `selection_direction`), but for a constant, 0 elsewhere.
+
+    A token that scores as the selected one, or more, has no pull, and counts as 0, as one without a multiplier does.
+    """
+    ratio = falling_slope(loss, best) * (best - scores)
+    pulled = support & (ratio > 0) & (multipliers > 0)
+    return jnp.log(jnp.where(pulled, ratio / jnp.where(pulled, multipliers, 1.0), 1.0))
 
 
 def log_gradient(

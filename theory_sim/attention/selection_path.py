@@ -13,7 +13,7 @@ from jaxtyping import Array, Float, Int
 
 from theory_sim.attention.directions import unit
 from theory_sim.attention.least_norm import least_norm
-from theory_sim.attention.selection_gradient import falling_slope, log_excess, log_pulls
+from theory_sim.attention.selection_gradient import balances, falling_slope, log_excess, log_pulls
 from theory_sim.decompositions import solve_spd
 
 LOSS = "logistic"
@@ -82,29 +82,25 @@ def derivatives(
     """
     scales, pulls, outputs = log_pulls(scores, logs)
     scale = scales[0, 0]
-    unit = jnp.exp(scale - log_excess(scores, logs, LOSS)) / len(scores)
+    share = jnp.exp(scale - log_excess(scores, logs, LOSS)) / len(scores)
     falling, attended = falling_slope(LOSS, outputs), jnp.exp(logs)
-    slope = -unit * (falling * pulls).reshape(-1)
+    slope = -share * (falling * pulls).reshape(-1)
     crossed = pulls[:, :, None] * attended[:, None, :]
     square = jnp.exp(scale) * (1 - falling)[:, :, None] * pulls[:, :, None] * pulls[:, None, :]
     diagonal = pulls[:, :, None] * jnp.eye(pulls.shape[1], dtype=pulls.dtype)
-    blocks = unit * falling[:, :, None] * (square - diagonal + crossed + crossed.swapaxes(1, 2))
+    blocks = share * falling[:, :, None] * (square - diagonal + crossed + crossed.swapaxes(1, 2))
     count, size = scores.shape
     spread = blocks[:, :, None, :] * jnp.eye(count, dtype=pulls.dtype)[:, None, :, None]
     return slope, spread.reshape(count * size, count * size) - jnp.outer(slope, slope)
 
 
-def balances(
+def centred_balances(
     scores: Float[Array, "inputs tokens"], multipliers: Float[Array, " all"], support: Array
 ) -> Float[Array, " all"]:
-    """Return `log(w_k / lambda_k)` at the support tokens, 0 elsewhere, but for a constant (see `selection_direction`).
-
-    With the optimal tokens selected; a token that scores as they do has no pull, and counts as 0.
-    """
+    """Return `balances` with the optimal tokens selected, their mean in the weights `lambda_k` taken out."""
     best = jnp.max(scores, axis=1, keepdims=True)
-    ratio = (falling_slope(LOSS, best) * (best - scores)).reshape(-1)
-    pulled = support & (ratio > 0)
-    balance = jnp.log(jnp.where(pulled, ratio / jnp.where(pulled, multipliers, 1.0), 1.0))
+    shaped = (part.reshape(scores.shape) for part in (multipliers, support))
+    balance = balances(LOSS, best, scores, *shaped).reshape(-1)
     balance = balance - (balance @ multipliers) / jnp.sum(multipliers)
     return jnp.where(support, balance, 0.0)
 
@@ -127,7 +123,7 @@ def optimal_margin(
     solution = found.multipliers @ differences
     support = others & (found.multipliers > 0)
 
-    balance = balances(scores, found.multipliers, support)
+    balance = centred_balances(scores, found.multipliers, support)
     inner = jnp.where(support[:, None] & support, gram, jnp.eye(len(gram), dtype=gram.dtype))
     square = balance @ solve_spd(inner, balance[:, None])[:, 0]
     limit = jnp.sqrt(jnp.maximum(square, 0.0))
