@@ -1,8 +1,8 @@
 """Directions of vectors and matrices: each over its norm, zero standing for itself.
 
 >>> import jax.numpy as jnp
->>> unit(jnp.array([[3.0, 4.0], [0.0, 0.0]])).tolist()
-[[0.6000000238418579, 0.800000011920929], [0.0, 0.0]]
+>>> unit(jnp.array([[0.0, 4.0], [0.0, 0.0]])).tolist()
+[[0.0, 1.0], [0.0, 0.0]]
 >>> distance(jnp.array([[2.0, 0.0], [0.0, 0.0]]), jnp.array([3.0, 0.0])).tolist()
 [0.0, 1.0]
 """
