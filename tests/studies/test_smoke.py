@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from matplotlib import pyplot as plt
 
 from theory_sim import AtLeast, Ordering, Status, open_results, plotting, run, verify
 from theory_sim.study import find_studies, load_study
@@ -52,18 +53,16 @@ def test_every_claim_and_every_control_is_measured(smoke):
         assert claim.tolerance_reason or isinstance(claim.prediction, Ordering | AtLeast), claim.ids
 
 
-def test_the_figure_is_drawn_and_built_twice_is_the_same_bytes(smoke, tmp_path):
+def test_the_figure_is_drawn_with_its_axes_named(smoke):
     study, _, data = smoke
-    for name in ("a", "b"):
-        with plotting.style():
-            figure = study.draw(data)
+    with plotting.style():
+        figure = study.draw(data)
         for axis in figure.axes:
             # The bar of a colour map has one axis.
             bar = axis.get_label() == "<colorbar>"
             assert not axis.get_visible() or (axis.get_ylabel() and (bar or axis.get_xlabel()))
-        plotting.save(figure, tmp_path / name, {"computation": data.attrs["computation"]})
-    assert (tmp_path / "a.pdf").read_bytes() == (tmp_path / "b.pdf").read_bytes()
-    assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
+        figure.canvas.draw()
+    plt.close(figure)
 
 
 def test_presets_can_be_built(smoke):
