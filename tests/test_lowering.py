@@ -17,6 +17,7 @@ from theory_sim.attention import (
     relu_head,
     selection_capture,
     selection_outcome,
+    support_tokens,
     task_vector_transformer,
     token_selection,
 )
@@ -101,6 +102,7 @@ SIMULATIONS = {
     "margin_instances": lambda: margin_instances(
         points=6, max_inputs=3, max_tokens=3, max_dim=4, norm="nuclear"
     ),
+    "support_tokens": lambda: support_tokens(points=6, max_inputs=3, max_tokens=3, max_dim=4),
     "codimension_toy": lambda: codimension_toy(ambient=40, groups=4, max_dim=8),
     "shared_adapters, one-hot": lambda: shared_adapters(rows=3, cols=4, rank=2, layers=2, max_dim=7),
     "shared_adapters, VeRA": lambda: shared_adapters(

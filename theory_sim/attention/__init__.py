@@ -18,7 +18,7 @@ from theory_sim.attention.margin import (
     max_margin_of_pairs,
 )
 from theory_sim.attention.margin_instances import margin_instances
-from theory_sim.attention.margin_rates import feasibility_inputs, largest_rank, polar_dimension
+from theory_sim.attention.margin_rates import feasibility_inputs, largest_rank, polar_dimension, support_dim
 from theory_sim.attention.network import Weights, attention, heads, hinge, neurons, wrong
 from theory_sim.attention.patterns import (
     Sequences,
@@ -79,6 +79,7 @@ from theory_sim.attention.selection_rates import (
     stall_norm,
     untouched_start,
 )
+from theory_sim.attention.support_tokens import support_tokens
 from theory_sim.attention.task_vector import task_vector_transformer
 from theory_sim.attention.task_vector_rates import (
     EARLY_LOSS,
@@ -194,6 +195,8 @@ __all__ = [
     "stable_rank",
     "stall_norm",
     "sufficient_width",
+    "support_dim",
+    "support_tokens",
     "task_vector_transformer",
     "token_selection",
     "two_groups",

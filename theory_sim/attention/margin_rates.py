@@ -1,13 +1,14 @@
-r"""Predictions for random max margin problems: the rank of the nuclear solution, and when there is a solution at all.
+r"""Predictions for random max margin problems: the nuclear rank, when there is a solution, and with what support.
 
->>> int(largest_rank(60)), round(float(feasibility_inputs(6, 5)))
-(10, 28)
+>>> int(largest_rank(60)), round(float(feasibility_inputs(6, 5))), round(float(support_dim(5, 5)))
+(10, 28, 58)
 """
 
 from functools import cache
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from scipy.special import ndtri
 
 DRAWS = 4000
 
@@ -34,6 +35,19 @@ def feasibility_inputs(dim: int, tokens: int, *, unit: bool = True) -> float:
     itself, and `W z_i` is free for independent queries.
     """
     return max(dim**2 / polar_dimension(dim, tokens, unit), dim if unit else 0.0)
+
+
+def support_dim(inputs: ArrayLike, tokens: ArrayLike) -> NDArray[np.float64]:
+    """Return the dimension at which all tokens of half of the random problems are support tokens (B.1).
+
+    Derived, for unit tokens and queries of large dimension d: the multipliers `K^-1 1` of a sequence of orthonormal
+    tokens are `1/T`; to first order in products of tokens, `1/T - e_t (T-1)/T` with `e_t` of variance `1/d` from the
+    selected token of the same sequence and `1/d^2` from that of each of the n others. All `n (T - 1)` are positive in
+    half of the problems where `Phi(s)^(n (T-1)) = 1/2`, `s^-2 = (T-1)^2 (1/d + n/d^2)`: a quadratic equation for d.
+    """
+    inputs, others = np.asarray(inputs, float), np.asarray(tokens, float) - 1
+    share = (others * ndtri(0.5 ** (1 / (inputs * others)))) ** 2
+    return np.asarray((share + np.sqrt(share**2 + 4 * share * inputs)) / 2)
 
 
 @cache
