@@ -109,9 +109,10 @@ def test_bounded_noise_keeps_its_direction_and_its_bound():
     )
     noise, cut = free.tokens - clean.tokens, bounded.tokens - clean.tokens
     norm = np.linalg.norm(noise, axis=-1)
-    np.testing.assert_allclose(free.noise, norm, rtol=1e-9)
-    np.testing.assert_allclose(bounded.noise, np.minimum(norm, 0.7), rtol=1e-9)
-    np.testing.assert_allclose(cut, noise * np.minimum(1, 0.7 / norm)[..., None], atol=1e-12)
+    # The normal numbers are of float32: where the compiler computes them twice they differ by its rounding.
+    np.testing.assert_allclose(free.noise, norm, rtol=1e-6)
+    np.testing.assert_allclose(bounded.noise, np.minimum(norm, 0.7), rtol=1e-6)
+    np.testing.assert_allclose(cut, noise * np.minimum(1, 0.7 / norm)[..., None], atol=1e-6)
     assert 0.1 < np.mean(norm < 0.7) < 0.9
 
 
