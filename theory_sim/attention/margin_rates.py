@@ -42,8 +42,9 @@ def support_dim(inputs: ArrayLike, tokens: ArrayLike) -> NDArray[np.float64]:
 
     Derived, for unit tokens and queries of large dimension d: the multipliers `K^-1 1` of a sequence of orthonormal
     tokens are `1/T`; to first order in products of tokens, `1/T - e_t (T-1)/T` with `e_t` of variance `1/d` from the
-    selected token of the same sequence and `1/d^2` from that of each of the n others. All `n (T - 1)` are positive in
-    half of the problems where `Phi(s)^(n (T-1)) = 1/2`, `s^-2 = (T-1)^2 (1/d + n/d^2)`: a quadratic equation for d.
+    selected token of the same sequence and `1/d^2` from that of each other one, taken as n for n - 1. All `n (T - 1)`
+    are positive in half of the problems where `Phi(s)^(n (T-1)) = 1/2`, `s^-2 = (T-1)^2 (1/d + n/d^2)`: a quadratic
+    equation for d.
     """
     inputs, others = np.asarray(inputs, float), np.asarray(tokens, float) - 1
     share = (others * ndtri(0.5 ** (1 / (inputs * others)))) ** 2
