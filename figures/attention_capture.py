@@ -1,10 +1,9 @@
 """Shares of runs that keep the tokens they start around, and of those that end at the optimal ones, by the start."""
 
-import numpy as np
 import xarray as xr
 from matplotlib.figure import Figure
 
-from theory_sim import Estimate, by_seed, proportion
+from theory_sim import by_seed, cellwise, proportion
 from theory_sim.plotting import COLORS, figure, interval, panel_label, theory_line
 
 
@@ -27,8 +26,9 @@ def draw(data: xr.Dataset) -> Figure:
             (axes[2], equal, "global", lambda cell: by_seed(cell, "push") < 1),
             (axes[3], equal, "global", lambda cell: by_seed(cell, "push") >= 1),
         ):
-            opening, found = shares(runs, name, kept)
-            interval(axis, opening, found, color=color, linestyle="-", label=rf"$\|W(0)\| = {radius:g}$")
+            share = cellwise(lambda cell, name=name, kept=kept: proportion(by_seed(cell, name)[kept(cell)]))
+            label = rf"$\|W(0)\| = {radius:g}$"
+            interval(axis, runs["opening"].to_numpy(), share(runs), color=color, linestyle="-", label=label)
     theory_line(axes[2], [0, 1], [1, 1])
     theory_line(axes[3], [0, 1], [1, 1], label="Theorem 4")
     for axis in axes[:2]:
@@ -38,14 +38,3 @@ def draw(data: xr.Dataset) -> Figure:
     axes[1].legend(loc="upper right")
     axes[3].legend(*(part[:1] for part in axes[3].get_legend_handles_labels()), loc="lower left")
     return fig
-
-
-def shares(runs, name, kept):
-    each = []
-    for opening in runs["opening"].to_numpy():
-        cell = runs.sel(opening=[opening])
-        found = by_seed(cell, name)[kept(cell)]
-        each.append(proportion(int(found.sum()), max(len(found), 1)))
-    return runs["opening"].to_numpy(), Estimate(
-        *(np.array([estimate[i] for estimate in each]) for i in range(3))
-    )

@@ -1,10 +1,9 @@
 """The share of problems with a solution against the number of sequences, and in units of the predicted boundary."""
 
-import numpy as np
 import xarray as xr
 from matplotlib.figure import Figure
 
-from theory_sim import Estimate, by_seed, computed, proportion
+from theory_sim import by_seed, cellwise, computed, proportion
 from theory_sim.attention import feasibility_inputs
 from theory_sim.plotting import COLORS, figure, interval, log_axes, panel_label, theory_line
 
@@ -38,9 +37,5 @@ def draw(data: xr.Dataset) -> Figure:
 
 def curve(data, dim, tokens):
     runs = data.sel(dim=dim, tokens=tokens)
-    counts = computed(runs)["inputs"].to_numpy()
-    each = []
-    for n in counts:
-        found = by_seed(runs.sel(inputs=[n]), "feasible")
-        each.append(proportion(int(found.sum()), len(found)))
-    return counts, Estimate(*(np.array([estimate[i] for estimate in each]) for i in range(3)))
+    share = cellwise(lambda cell: proportion(by_seed(cell, "feasible")))
+    return computed(runs)["inputs"].to_numpy(), share(runs)

@@ -4,7 +4,7 @@ import numpy as np
 import xarray as xr
 from matplotlib.figure import Figure
 
-from theory_sim import Estimate, bootstrap, by_seed
+from theory_sim import bootstrap, by_seed
 from theory_sim.attention import joint_log_loss, path_norm_slope
 from theory_sim.plotting import COLORS, band, figure, interval, log_axes, panel_label, theory_line
 
@@ -32,8 +32,7 @@ def draw_targets(axis, data):
     panel_label(axis, "a", "prompt after the last step")
     ratios = data["head_ratio"].to_numpy()
     for name, (label, color) in TARGETS.items():
-        each = [bootstrap(by_seed(data.sel(head_ratio=[r]), name, "step")[:, -1]) for r in ratios]
-        found = Estimate(*(np.array([estimate[i] for estimate in each]) for i in range(3)))
+        found = bootstrap(by_seed(data.isel(step=-1), name, "head_ratio"))
         interval(axis, ratios, found, color=color, label=label, linestyle="-")
     theory_line(axis, ratios[[0, -1]], [0, 0])
     log_axes(axis, "x")

@@ -4,7 +4,7 @@ import numpy as np
 import xarray as xr
 from matplotlib.figure import Figure
 
-from theory_sim import Estimate, bootstrap, by_seed
+from theory_sim import bootstrap, by_seed
 from theory_sim.attention import gradient_norm_slope, normalized_norm, score_lead
 from theory_sim.plotting import COLORS, band, figure, interval, log_axes, panel_label, theory_line
 
@@ -63,10 +63,7 @@ def draw_lead(axis, data):
     scales = data["score_scale"].to_numpy()
     fine = np.geomspace(scales[0], scales[-1], 200)
     for number, (sharpness, (name, color)) in enumerate(LOSSES.items()):
-        each = [
-            bootstrap(by_seed(data.sel(sharpness=sharpness, score_scale=[scale]), "lead")) for scale in scales
-        ]
-        found = Estimate(*(np.array([estimate[i] for estimate in each]) for i in range(3)))
+        found = bootstrap(by_seed(data.sel(sharpness=sharpness), "lead", "score_scale"))
         interval(axis, scales, found, color=color, label=name)
         theory_line(axis, fine, score_lead(fine, sharpness), label=None if number else "derived")
     axis.set_yscale("symlog", linthresh=1)

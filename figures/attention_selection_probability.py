@@ -1,10 +1,9 @@
 """Chances of optimal and of locally optimal tokens against the dimension, over the published ones."""
 
-import numpy as np
 import xarray as xr
 from matplotlib.figure import Figure
 
-from theory_sim import Estimate, by_seed, computed, proportion
+from theory_sim import by_seed, cellwise, computed, proportion
 from theory_sim.plotting import COLORS, figure, interval, log_axes, panel_label
 
 DIMS = (2, 3, 4, 5, 10, 20)
@@ -63,10 +62,5 @@ def draw_line(axis, data, name, line):
     axis.plot(list(points), list(points.values()), "x", color=color, markersize=5, zorder=5)
     if all(value in data[axis_name] for axis_name, value in axes.items()):
         runs = computed(data.sel({axis_name: [value] for axis_name, value in axes.items()}))
-        dims = runs["dim"].to_numpy()
-        each = []
-        for dim in dims:
-            found = by_seed(runs.sel(dim=[dim]), name)
-            each.append(proportion(int(found.sum()), len(found)))
-        share = Estimate(*(np.array([estimate[i] for estimate in each]) for i in range(3)))
-        interval(axis, dims, share, color=color, label=label, linestyle="-")
+        share = cellwise(lambda cell: proportion(by_seed(cell, name)))(runs)
+        interval(axis, runs["dim"].to_numpy(), share, color=color, label=label, linestyle="-")

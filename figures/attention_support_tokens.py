@@ -4,7 +4,7 @@ import numpy as np
 import xarray as xr
 from matplotlib.figure import Figure
 
-from theory_sim import Estimate, by_seed, computed, crossing, proportion
+from theory_sim import by_seed, cellwise, computed, crossing, proportion
 from theory_sim.attention import support_dim
 from theory_sim.plotting import COLORS, figure, interval, log_axes, panel_label, theory_line
 
@@ -17,9 +17,7 @@ def draw(data: xr.Dataset) -> Figure:
     runs = data.sel(along="tokens", inputs=5)
     for color, tokens in zip(COLORS, computed(runs)["tokens"].to_numpy(), strict=False):
         dims, each = shares(runs.sel(tokens=tokens))
-        found = [proportion(int(seeds.sum()), len(seeds)) for seeds in each.T]
-        curve = Estimate(*(np.array([estimate[i] for estimate in found]) for i in range(3)))
-        interval(axes[0], dims, curve, label=f"$T = {tokens}$", color=color, linestyle="-")
+        interval(axes[0], dims, proportion(each), label=f"$T = {tokens}$", color=color, linestyle="-")
         theory_line(axes[0], [float(support_dim(5, tokens))] * 2, [0.4, 0.6], color=color, linestyle="-")
     log_axes(axes[0], "x")
     axes[0].set(xlabel="dimension $d$  (bars: derived)", ylabel="share with support tokens alone")
@@ -38,8 +36,7 @@ def draw_threshold(axis, data, name):
     other, value = FIXED[name]
     runs = data.sel({"along": name, other: value})
     sizes = computed(runs)[name].to_numpy()
-    found = [crossing(*shares(runs.sel({name: size})), 0.5) for size in sizes]
-    estimate = Estimate(*(np.array([each[i] for each in found]) for i in range(3)))
+    estimate = cellwise(lambda cells: crossing(*shares(cells), 0.5), keep=("dim",))(runs)
     many = np.geomspace(sizes[0], sizes[-1], 40)
     inputs, tokens = (many, value) if name == "inputs" else (value, many)
     interval(axis, sizes, estimate, label="half of the problems", color=COLORS[0])

@@ -53,27 +53,19 @@ SWEEP = Sweep(
 def share(name: str):
     """Measure a share of all problems, at each size, with the Wilson interval."""
 
-    @cellwise
-    def measure(data: xr.Dataset) -> Estimate:
-        found = by_seed(data, name)
-        return proportion(int(found.sum()), len(found))
-
-    return measure
+    return cellwise(lambda data: proportion(by_seed(data, name)))
 
 
 @cellwise
 def optimal_unless_pushed(data: xr.Dataset) -> Estimate:
     """Measure the share of problems that end at the optimal tokens, of those where no other direction pushes away."""
-    found = by_seed(data, "global")[by_seed(data, "push") < 1]
-    return proportion(int(found.sum()), len(found))
+    return proportion(by_seed(data, "global")[by_seed(data, "push") < 1])
 
 
 @cellwise
 def captured_locals(data: xr.Dataset) -> Estimate:
     """Measure the share of problems that keep the tokens they start around, of those where they are locally optimal."""
-    local = by_seed(data, "target_local") > 0
-    found = by_seed(data, "captured")[local]
-    return proportion(int(found.sum()), len(found))
+    return proportion(by_seed(data, "captured")[by_seed(data, "target_local") > 0])
 
 
 def falls(data: xr.Dataset) -> Estimate:

@@ -57,8 +57,7 @@ SWEEP = Sweep(
 @cellwise
 def share(data: xr.Dataset) -> Estimate:
     """Measure the share of problems with a solution, at each size."""
-    found = by_seed(data, "feasible")
-    return proportion(int(found.sum()), len(found))
+    return proportion(by_seed(data, "feasible"))
 
 
 def boundary(data: xr.Dataset) -> Estimate:

@@ -54,14 +54,12 @@ SWEEP = Sweep(
 
 def share_of_best(data: xr.Dataset) -> Estimate:
     """Measure the share of starts that end at the best token, with the Wilson interval."""
-    found = by_seed(data, "global")
-    return proportion(int(found.sum()), len(found))
+    return proportion(by_seed(data, "global"))
 
 
 def share_not_best(data: xr.Dataset) -> Estimate:
     """Measure the share of starts that do not end at the best token."""
-    found = by_seed(data, "global")
-    return proportion(int((1 - found).sum()), len(found))
+    return proportion(1 - by_seed(data, "global"))
 
 
 def cells(third_score: float, radius: float) -> dict:

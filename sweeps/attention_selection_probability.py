@@ -88,12 +88,7 @@ SWEEP = Sweep(
 def chance(name: str):
     """Measure the share of problems with a conclusion, at each size, with the Wilson interval."""
 
-    @cellwise
-    def measure(data: xr.Dataset) -> Estimate:
-        found = by_seed(data, name)
-        return proportion(int(found.sum()), len(found))
-
-    return measure
+    return cellwise(lambda data: proportion(by_seed(data, name)))
 
 
 def mean_share(name: str):

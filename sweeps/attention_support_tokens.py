@@ -78,8 +78,7 @@ def size_of(data: xr.Dataset) -> tuple[int, int]:
 @cellwise
 def share(data: xr.Dataset) -> Estimate:
     """Share of problems all of whose tokens are support tokens, at each size and dimension."""
-    found = by_seed(data, "all_active")
-    return proportion(int(found.sum()), len(found))
+    return proportion(by_seed(data, "all_active"))
 
 
 def threshold(data: xr.Dataset) -> Estimate:

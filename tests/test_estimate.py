@@ -106,15 +106,27 @@ def test_a_level_never_reached_is_crossed_at_infinity_and_one_always_reached_is_
 
 
 def test_proportion_is_the_wilson_interval():
-    found = proportion(45, 50)
+    found = proportion(np.arange(50) < 45)
     z = scipy.stats.norm.ppf(0.975)
     centre, width = (
         (0.9 + z**2 / 100) / (1 + z**2 / 50),
         z * np.sqrt(0.09 / 50 + z**2 / 10_000) / (1 + z**2 / 50),
     )
     np.testing.assert_allclose([found.low, found.high], [centre - width, centre + width])
-    with pytest.raises(ValueError, match="5 of 4"):
-        proportion(5, 4)
+    assert (found.value, found.window) == (0.9, "45 of 50")
+    none = proportion(np.array([]))
+    assert (np.isnan(none.value), none.low, none.high, none.doubts) == (True, 0, 1, ("no trial",))
+    for bad in ([1.0, 2.0], [np.nan]):
+        with pytest.raises(ValueError, match="needs numbers from 0 to 1"):
+            proportion(np.array(bad))
+
+
+def test_proportions_are_taken_one_by_one():
+    trials = np.random.default_rng(0).random((30, 4, 2)) < 0.3
+    found = proportion(trials)
+    for index in np.ndindex(4, 2):
+        single = proportion(trials[:, *index])
+        assert [part[index] for part in found[:3]] == [single.value, single.low, single.high]
 
 
 def seeded():

@@ -191,16 +191,23 @@ def decay(
     return np.log(high / low) / elapsed
 
 
-def proportion(successes: int, trials: int) -> Estimate:
-    """Estimate a probability from successes among independent trials, with the Wilson interval."""
-    if trials < 1 or not 0 <= successes <= trials:
-        raise ValueError(
-            f"proportion needs 0 <= successes <= trials, trials >= 1; got {successes} of {trials}"
-        )
-    share, square = successes / trials, NormalDist().inv_cdf((1 + LEVEL) / 2) ** 2 / trials
+def proportion(successes: Bool[np.ndarray, "trials ..."] | Float[np.ndarray, "trials ..."]) -> Estimate:
+    """Estimate probabilities from independent trials, 1 for a success and 0 for a failure, with Wilson intervals.
+
+    Elementwise in all axes but the first. Without a trial the interval is [0, 1] and the value not a number.
+    """
+    found = np.asarray(successes, dtype=float)
+    if not ((found >= 0) & (found <= 1)).all():
+        raise ValueError(f"proportion needs numbers from 0 to 1, one a trial; got {found.tolist()}")
+    trials = len(found)
+    if trials == 0:
+        none = np.full(found.shape[1:], np.nan)
+        return Estimate(none, np.zeros_like(none), np.ones_like(none), "", ("no trial",))
+    share, square = found.mean(axis=0), NormalDist().inv_cdf((1 + LEVEL) / 2) ** 2 / trials
     middle = (share + square / 2) / (1 + square)
     half = np.sqrt(square * (share * (1 - share) + square / 4)) / (1 + square)
-    return Estimate(share, max(middle - half, 0.0), min(middle + half, 1.0), f"{successes} of {trials}")
+    window = f"{found.sum():g} of {trials}" if share.ndim == 0 else f"{trials} trials"
+    return Estimate(share, np.maximum(middle - half, 0), np.minimum(middle + half, 1), window)
 
 
 def crossing(x: Float[np.ndarray, "x"], values: Float[np.ndarray, "seeds x"], level: float) -> Estimate:

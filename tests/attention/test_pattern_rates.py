@@ -1,5 +1,6 @@
 """Predictions for the transformer on patterns against drawn data, and the fit of a boundary against a planted one."""
 
+from functools import partial
 from pathlib import Path
 
 import jax
@@ -13,6 +14,7 @@ from theory_sim.attention import (
     draw_data,
     energy_along_training,
     mean_token_error,
+    mean_token_samples,
     mean_token_spread,
     sampling_angle,
     spectral_gap,
@@ -31,6 +33,37 @@ def test_error_of_the_mean_token_is_that_of_its_best_classifier(fraction):
     found = np.mean((score < 0) != (np.asarray(data.labels) == 1))
     expected = mean_token_error(fraction, 12, 0.2)
     assert abs(found - expected) < 4 * np.sqrt(expected / 8000)
+
+
+def test_samples_of_the_mean_token_are_those_that_its_classes_difference_needs():
+    fraction, tokens, noise, patterns, dim, error = 0.15, 16, 0.2, 16, 20, 0.05
+    setting = Setting(
+        patterns=patterns, relevant_fraction=fraction, confusion_fraction=0.0, token_noise=noise
+    )
+    draw = jax.jit(lambda key: draw_data(key, setting, dim=dim, samples=24_000, tokens=tokens))
+    _, data = jax.tree.map(np.asarray, draw(jax.random.key(2)))
+    means, signs = data.tokens.mean(axis=1), 1 - 2 * data.labels
+    exact = mean_token_samples(fraction, tokens, noise, patterns=patterns, dim=dim, error=error)
+    few, enough = (int(2 * np.round(factor * exact / 2)) for factor in (0.5, 1.0))
+    errors = []
+    for count in (few, enough):
+        of_learners = []
+        for each in range(200):
+            rows = [np.flatnonzero(signs == sign)[each * count // 2 :][: count // 2] for sign in (1, -1)]
+            assert len(rows[0]) == len(rows[1]) == count // 2
+            one, other = (means[row].mean(axis=0) for row in rows)
+            score = (means - (one + other) / 2) @ (one - other)
+            of_learners.append(np.mean(score * signs <= 0))
+        errors.append(np.mean(of_learners))
+    assert abs(errors[1] - error) < 0.005 < errors[0] - error
+
+
+def test_samples_of_the_mean_token_go_like_the_fourth_power_far_from_where_they_diverge():
+    need = partial(mean_token_samples, tokens=64, token_noise=1e-3, patterns=1000, dim=1000, error=0.05)
+    fractions = np.array([0.25, 0.5])
+    spread = (1 - fractions) ** 2  # fewer irrelevant tokens spread less
+    assert np.log2(np.divide(*(need(fractions) / spread))) == pytest.approx(4, abs=0.05)
+    assert np.isinf(mean_token_samples(0.1, 16, 0.2, patterns=16, dim=16, error=0.05))
 
 
 def test_spread_of_mean_tokens_and_their_sampling_angle_are_those_of_drawn_sequences():

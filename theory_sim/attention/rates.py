@@ -9,6 +9,7 @@ attends to the mean token of its sequence, whose expectation for label 1 is
 """
 
 import numpy as np
+import scipy.optimize
 import scipy.special
 from numpy.typing import ArrayLike, NDArray
 
@@ -118,6 +119,32 @@ def mean_token_error(relevant_fraction: ArrayLike, tokens: int, token_noise: flo
     low = np.floor(mean)
     errors = [scipy.special.ndtr(-k / (token_noise * np.sqrt(2 * tokens))) for k in (low, low + 1)]
     return (1 - (mean - low)) * errors[0] + (mean - low) * errors[1]
+
+
+def mean_token_samples(
+    relevant_fraction: ArrayLike, tokens: int, token_noise: float, *, patterns: int, dim: int, error: float
+) -> Curve:
+    """Return how many sequences the difference of the classes' mean tokens needs for a test error of `error`.
+
+    Infinite where no number is enough (`mean_token_error`), and like `alpha_*^-4` far from there, as AT-B-T2 has it.
+
+    Derived: from N sequences the direction is `s e + g`, `s = alpha_* / sqrt(2)` along `e = (mu_1 - mu_2) / sqrt(2)`
+    and `g ~ N(0, C / N)`, C being the covariance of a mean token. A new one meets noise of variance
+    `tau^2 / L + tr(C^2) / (N s^2)` on it, in units of s: as if tau were larger. With tau_e the noise at which
+    `mean_token_error` is `error`, `N = 2 L tr(C^2) / (alpha_*^2 (tau_e^2 - tau^2))`; of the M - 2 irrelevant patterns
+    `L^2 tr(C^2) = (M - 3) ((1 - alpha_*) / (M - 2) + tau^2)^2 + (d - M + 3) tau^4`. Where tau is
+    far below `tau_e`, which is about proportional to alpha_*, that is the fourth power.
+    """
+    fraction = np.asarray(relevant_fraction, float)
+    spread = (1 - fraction) / (patterns - 2) + token_noise**2
+    squared = (patterns - 3) * spread**2 + (dim - patterns + 3) * token_noise**4
+
+    def enough_noise(one: float) -> float:
+        return scipy.optimize.brentq(lambda tau: mean_token_error(one, tokens, tau) - error, 1e-9, 1e9)
+
+    allowed = np.vectorize(enough_noise, otypes=[float])(fraction) ** 2 - token_noise**2
+    with np.errstate(divide="ignore"):
+        return np.where(allowed > 0, 2 * squared / (tokens * fraction**2 * np.maximum(allowed, 0.0)), np.inf)
 
 
 def confusion_constant() -> float:
