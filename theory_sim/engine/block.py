@@ -170,12 +170,14 @@ def _compute_part(
     n, m = valid.shape
     problems = {name: _padded(values[part[0]], (p,)) for name, values in task.problems.items()}
     runs = {name: _padded(values[part], (p, r)) for name, values in task.runs.items()}
+    problem_keys, run_keys = compiler.random_keys(
+        task.job.root_seed, problems["problem_seed"], runs["run_seed"]
+    )
     out = program.call(
         program.arrays,
-        np.uint32(task.job.root_seed),
-        problems["problem_seed"].astype(np.uint32),
+        problem_keys,
         compiler.numbers(simulation.setting, problems, (p,)),
-        runs["run_seed"].astype(np.uint32),
+        run_keys,
         compiler.numbers(simulation.hyper, runs, (p, r)),
     )
     records, conclusions, status, diverged_at = jax.device_get(out)

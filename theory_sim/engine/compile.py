@@ -97,6 +97,35 @@ def numbers(defaults: Any, given: Mapping[str, np.ndarray], shape: tuple[int, ..
     return defaults._replace(**fields)
 
 
+PIECE = 4096
+"""Runs whose keys are drawn at once: one size for all blocks, so that it is compiled once."""
+
+
+@jax.jit
+def _keys(root_seed: Any, problem_seeds: Any, run_seeds: Any) -> tuple[jax.Array, jax.Array]:
+    root = jax.random.key(root_seed)
+    return jax.vmap(partial(problem_key, root))(problem_seeds), jax.vmap(partial(run_key, root))(
+        problem_seeds, run_seeds
+    )
+
+
+def random_keys(
+    root_seed: int, problem_seeds: np.ndarray, run_seeds: np.ndarray
+) -> tuple[jax.Array, jax.Array]:
+    """Return the keys of problems `[p]` and of their runs `[p, r]`, which the programs take as arguments.
+
+    Drawn inside, their generators would be a fifth of what is compiled for every shape.
+    """
+    of_problems = np.broadcast_to(problem_seeds[:, None], run_seeds.shape).ravel()
+    of_runs = run_seeds.ravel()
+    pieces = []
+    for first in range(0, of_runs.size, PIECE):
+        pair = (values[first : first + PIECE].astype(np.uint32) for values in (of_problems, of_runs))
+        pieces.append(_keys(np.uint32(root_seed), *(np.pad(v, (0, PIECE - v.size)) for v in pair)))
+    problem_keys, run_keys = (jnp.concatenate(keys)[: of_runs.size] for keys in zip(*pieces, strict=True))
+    return problem_keys.reshape(run_seeds.shape)[:, 0], run_keys.reshape(run_seeds.shape)
+
+
 def inspect(simulation: Simulation, steps: np.ndarray) -> Facts:
     """Trace one run, and tell what it computes and what it costs."""
     arrays, merge = split_arrays(simulation)
@@ -157,9 +186,9 @@ def devices_for(facts: Facts) -> int:
 def build(simulation: Simulation, steps: np.ndarray, sizes: Sizes, devices: list[Any]) -> Program:
     """Compile the program of one shape, in blocks small enough for the free memory of its devices.
 
-    The program takes `(arrays, root, problem_seed [p], setting [p], run_seed [p, r], hyper [p, r])` and gives
-    records, conclusions, status and divergence step with leading axes `[p, r]`. Raises RequestError when not
-    even one run fits.
+    The program takes `(arrays, problem_key [p], setting [p], run_key [p, r], hyper [p, r])` and gives records,
+    conclusions, status and divergence step with leading axes `[p, r]`. Raises RequestError when not even one
+    run fits.
     """
     arrays, merge = split_arrays(simulation)
     while True:
@@ -186,18 +215,18 @@ def _compile(
     sizes: Sizes,
     devices: list[Any],
 ) -> Any:
-    def one_problem(traced: Any, root: Any, seed: Any, setting: Any, run_seeds: Any, hypers: Any) -> Any:
+    def one_problem(traced: Any, key: Any, setting: Any, run_keys: Any, hypers: Any) -> Any:
         merged = merge(traced)
-        problem = merged.sample(problem_key(root, seed), setting)
+        problem = merged.sample(key, setting)
 
-        def one_run(run_seed: Any, hyper: Any) -> Any:
-            result = rollout(merged, steps)(run_key(root, seed, run_seed), problem, hyper)
+        def one_run(run_key: Any, hyper: Any) -> Any:
+            result = rollout(merged, steps)(run_key, problem, hyper)
             return result.records, result.conclusions, result.status, result.diverged_at
 
-        return jax.vmap(one_run)(run_seeds, hypers)
+        return jax.vmap(one_run)(run_keys, hypers)
 
-    def program(traced: Any, root_seed: Any, *cells: Any) -> Any:
-        body = partial(one_problem, traced, jax.random.key(root_seed))
+    def program(traced: Any, *cells: Any) -> Any:
+        body = partial(one_problem, traced)
         problems = cells[0].shape[0]
         together = min(sizes.together, problems)
         if problems == 1:
@@ -209,10 +238,11 @@ def _compile(
         return jax.lax.map(lambda c: body(*c), cells, batch_size=together if together > 1 else None)
 
     p, r = sizes.problems, sizes.runs
+    problem_keys, run_keys = random_keys(0, np.zeros(p), np.zeros((p, r)))
     cells = (
-        np.zeros(p, np.uint32),
+        problem_keys,
         numbers(simulation.setting, {}, (p,)),
-        np.zeros((p, r), np.uint32),
+        run_keys,
         numbers(simulation.hyper, {}, (p, r)),
     )
     if len(devices) > 1:
@@ -223,11 +253,11 @@ def _compile(
         program = jax.shard_map(
             program,
             mesh=mesh,
-            in_specs=(PartitionSpec(), PartitionSpec(), column, column, row, row),
+            in_specs=(PartitionSpec(), column, column, row, row),
             out_specs=row,
             check_vma=False,
         )
-    lowered = jax.jit(program).lower(arrays, np.uint32(0), *cells)
+    lowered = jax.jit(program).lower(arrays, *cells)
     return lowered.compile(compiler_options=OPTIONS.get(devices[0].platform))
 
 
