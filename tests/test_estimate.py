@@ -74,12 +74,33 @@ def test_one_seed_has_no_interval_and_a_lost_run_is_not_dropped():
 def test_bootstrap_agrees_with_scipy():
     samples = np.random.default_rng(1).gamma(2.0, size=40)
     ours = bootstrap(samples, np.median)
+    wider = scipy.stats.norm.cdf(-np.sqrt(40 / 39) * scipy.stats.t.ppf(0.975, df=39))
     reference = scipy.stats.bootstrap(
-        (samples,), np.median, method="percentile", n_resamples=20_000, rng=np.random.default_rng(2)
+        (samples,),
+        np.median,
+        method="percentile",
+        confidence_level=1 - 2 * wider,
+        n_resamples=20_000,
+        rng=np.random.default_rng(2),
     ).confidence_interval
     spread = reference.high - reference.low
     assert abs(ours.low - reference.low) < 0.15 * spread
     assert abs(ours.high - reference.high) < 0.15 * spread
+
+
+@pytest.mark.parametrize("seeds", [6, 8, 12])
+def test_the_interval_of_few_seeds_covers_the_truth(seeds):
+    # Plain percentiles cover it in 86, 88 and 91% of cases; 1000 draws tell 95% to 0.7.
+    drawn = np.random.default_rng(3).normal(size=(seeds, 1000))
+    found = bootstrap(drawn)
+    assert 0.92 < np.mean((found.low <= 0) & (found.high >= 0)) < 0.97
+
+
+def test_the_interval_of_the_mean_is_student_s():
+    samples = np.random.default_rng(4).normal(size=12)
+    found = bootstrap(samples)
+    student = scipy.stats.t.interval(0.95, 11, samples.mean(), scipy.stats.sem(samples))
+    np.testing.assert_allclose([found.low, found.high], student, atol=0.08 * np.ptp(student))
 
 
 @given(st.floats(0.1, 0.9), st.integers(2, 20))

@@ -1,7 +1,8 @@
 """Numbers with confidence intervals: exponents, rates, proportions, thresholds.
 
-The samples of every estimate are independent seeds (axis 0, see `by_seed`); intervals are percentile bootstraps
-over them. A fit states its window, and doubts itself where the data do not have the form that it assumes.
+The samples of every estimate are independent seeds (axis 0, see `by_seed`); intervals are bootstraps over them,
+as wide as so few samples demand (`resampled`). A fit states its window, and doubts itself where the data do not
+have the form that it assumes.
 
 >>> steps = np.geomspace(10, 1000, 9)
 >>> runs = np.stack([3.0 / steps, 5.0 / steps])
@@ -17,6 +18,7 @@ from typing import NamedTuple
 import numpy as np
 import xarray as xr
 from jaxtyping import Bool, Float
+from scipy.special import ndtr, stdtrit
 
 LEVEL = 0.95
 RESAMPLES = 2000
@@ -113,7 +115,7 @@ def bootstrap(
     bad = ~np.isfinite(samples.reshape(samples.shape[0], -1)).all(axis=1)
     if bad.any():
         return _unbounded(value, window, f"{int(bad.sum())} of {samples.shape[0]} runs are not finite")
-    low, high = _interval(samples.shape[0], lambda seeds: statistic(samples[seeds], axis=1))
+    low, high = resampled(samples.shape[0], lambda seeds: statistic(samples[seeds], axis=1))
     return Estimate(_scalar(value), _scalar(low), _scalar(high), window)
 
 
@@ -222,17 +224,27 @@ def crossing(x: Float[np.ndarray, "x"], values: Float[np.ndarray, "seeds x"], le
         return _unbounded(value, window, "some runs are not finite")
     if len(values) < 2:
         return _unbounded(value, window, "one seed: no interval")
-    low, high = _interval(len(values), lambda seeds: first_reach(x, values[seeds].mean(axis=1), level))
+    low, high = resampled(len(values), lambda seeds: first_reach(x, values[seeds].mean(axis=1), level))
     doubts = ("the level is reached at the first value: the crossing lies below",) if value == x[0] else ()
     return Estimate(float(value), float(low), float(high), window, doubts)
 
 
-def _interval(count: int, of_resample: Callable[[np.ndarray], np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
-    """Bootstrap over seed numbers: `of_resample` takes indices `[resamples, seeds]`."""
+def resampled(
+    count: int, statistic: Callable[[np.ndarray], np.ndarray]
+) -> tuple[Float[np.ndarray, "..."], Float[np.ndarray, "..."]]:
+    """Return the ends of a statistic's interval: an expanded percentile bootstrap over `count` seeds.
+
+    `statistic` takes indices of seeds, `[resamples, count]`. The percentiles lie at `Phi(-sqrt(n/(n-1)) t)`, where t
+    is the quantile of Student's distribution with n - 1 degrees of freedom: of the mean of normal samples this is
+    about Student's interval. Plain percentiles of five seeds would cover the truth in 85% of cases, these do in 93%.
+    No resample leaves the range of the samples, so that three seeds cover 75%. Source: arXiv:1411.5279 (Hesterberg),
+    expanded percentile interval.
+    """
     # Resampling indices, not values, keeps a run's points together and lets any statistic be used.
     draws = np.random.default_rng(0).integers(count, size=(RESAMPLES, count))
-    tail = (1 - LEVEL) / 2
-    low, high = np.quantile(of_resample(draws), [tail, 1 - tail], axis=0, method="closest_observation")
+    tail = ndtr(np.sqrt(count / (count - 1)) * stdtrit(count - 1, (1 - LEVEL) / 2))
+    # Infinities, of a level that is never reached, cannot be interpolated.
+    low, high = np.quantile(statistic(draws), [tail, 1 - tail], axis=0, method="closest_observation")
     return low, high
 
 

@@ -16,10 +16,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float
 
-from theory_sim.estimate import first_reach
-
-LEVEL = 0.95
-RESAMPLES = 2000
+from theory_sim.estimate import first_reach, resampled
 
 
 class IntrinsicDimension(NamedTuple):
@@ -46,7 +43,7 @@ def intrinsic_dimension(
 
     Linear interpolation between the first of the increasing `dims` whose mean is that high and the one before it;
     infinity where none is. `share` 0.9 gives d_int90 and 1 gives d_int100; `baseline` is a number (global) or the
-    scores of direct training with the same seeds (individual). The interval is a percentile bootstrap over seeds,
+    scores of direct training with the same seeds (individual). The interval is a bootstrap over seeds (`resampled`),
     scores and baseline of a seed being drawn together. Raises ValueError for sizes that do not fit.
     """
     dims, scores, direct = _checked(dims, scores, baseline)
@@ -135,7 +132,5 @@ def _bootstrap(
     if not finite or count < 2:
         doubt = "one seed: no interval" if finite else "some runs are not finite"
         return IntrinsicDimension(value, -np.inf, np.inf, window, (doubt,))
-    draws = of(np.random.default_rng(0).integers(count, size=(RESAMPLES, count)))
-    tails = ((1 - LEVEL) / 2, (1 + LEVEL) / 2)
-    low, high = np.quantile(draws, tails, method="closest_observation")  # infinities cannot be interpolated
+    low, high = resampled(count, of)
     return IntrinsicDimension(value, float(low), float(high), window)
