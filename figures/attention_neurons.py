@@ -37,6 +37,9 @@ def draw_norms(axis, small, large):
     count = wide[-1]
     start = np.sqrt(count) * by_seed(large.sel(width=count), "row_norm", "quantile")
     band(axis, small["quantile"], start, color=COLORS[6], linestyle=":", label=f"m = {count}, large start")
+    split = float(np.sqrt(count) * by_seed(small.sel(width=count), "threshold").mean())
+    axis.axhline(split, color="0.6", linewidth=0.8, zorder=0)
+    label_line(axis, "split", 0.02, split, color="0.4")
     log_axes(axis, "y")
     axis.set(xlabel="quantile of the rows of $W_O$", ylabel=r"$\sqrt{m}\,\times$ row norm")
     axis.legend(loc="lower right")

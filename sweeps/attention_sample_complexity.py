@@ -51,7 +51,7 @@ SWEEP = Sweep(
         "step_size": [0.3],
     },
     problem_seeds=20,
-    steps=[400],
+    steps=[300],
     presets={
         "smoke": {
             "relevant_fraction": np.geomspace(0.08, 0.3, 4).round(4),

@@ -62,6 +62,7 @@ def test_the_split_is_the_best_of_all_splits(seed):
     assert float(groups.separation) == pytest.approx(max(shares))
     assert float(groups.large_norm) == pytest.approx(np.exp(logs[best:].mean()))
     assert float(groups.small_norm) == pytest.approx(np.exp(logs[:best].mean()))
+    assert float(groups.threshold) == pytest.approx(np.exp(logs[best - 1 : best + 1].mean()))
 
 
 def test_one_mode_stays_below_the_bound_and_two_exceed_it():

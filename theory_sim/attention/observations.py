@@ -174,6 +174,7 @@ def variables_of(
         "small_fraction": Variable("fraction of small rows"),
         "small_norm": Variable("norm of a small row"),
         "large_norm": Variable("norm of a large row"),
+        "threshold": Variable("norm at which small and large rows are split"),
         "separation": Variable("variance of log norms between two groups, share"),
         "pruned_loss": Variable("test loss after pruning", dims=pruned),
         "pruned_error": Variable("test error after pruning", dims=pruned),

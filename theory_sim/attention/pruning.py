@@ -30,13 +30,15 @@ Derived: such a distribution is a mixture of uniforms on [-w, w] (Khinchin). Cut
 class Groups(NamedTuple):
     """Two groups of norms, the norm of a group being its geometric mean.
 
-    `separation` is the share of the variance of the log norms that lies between the groups, from 0 to 1;
-    above `UNIMODAL_SEPARATION` there are two modes.
+    `threshold` is the geometric mean of the largest small norm and the smallest large one. `separation` is the share
+    of the variance of the log norms that lies between the groups, from 0 to 1; above `UNIMODAL_SEPARATION` there are
+    two modes.
     """
 
     small_fraction: Float[Array, ""]
     small_norm: Float[Array, ""]
     large_norm: Float[Array, ""]
+    threshold: Float[Array, ""]
     separation: Float[Array, ""]
 
 
@@ -61,6 +63,7 @@ def two_groups(norms: Float[Array, " width"], count: int | Array | None = None) 
         small_fraction=small[best] / count,
         small_norm=jnp.exp(low[best]),
         large_norm=jnp.exp(high[best]),
+        threshold=jnp.exp((logs[best] + logs[jnp.minimum(best + 1, count - 1)]) / 2),
         separation=between[best] / jnp.where(variance > 0, variance, 1.0),
     )
 
