@@ -237,6 +237,25 @@ def test_other_formulas_are_refused_but_other_words_are_not(tmp_path):
         run(Sweep(factory, steps=5), tmp_path / "r")
 
 
+@pytest.mark.parametrize("hidden", ["captured by an inner function", "in the rule of a batch"])
+def test_formulas_that_a_trace_of_one_run_does_not_show_are_refused_as_well(tmp_path, hidden):
+    def factory():
+        if hidden == "captured by an inner function":
+            rates = jnp.asarray([0.5, rate])
+            shrink = jax.jit(lambda x: x * rates.prod())
+        else:
+            shrink = jax.custom_batching.custom_vmap(lambda x: 0.5 * x)
+            shrink.def_vmap(lambda size, batched, x: (rate * x, batched[0]))
+        return scalar_descent()._replace(step=lambda key, problem, hyper, x: shrink(x))
+
+    rate = 0.5
+    run(Sweep(factory, steps=5), tmp_path / "r")
+    assert run(Sweep(factory, steps=5), tmp_path / "r").computed == 0
+    rate = 0.25
+    with pytest.raises(StoreError, match="other formulas"):
+        run(Sweep(factory, steps=5), tmp_path / "r")
+
+
 def test_another_format_version_and_foreign_folders_are_refused(tmp_path):
     run(small_sweep(), tmp_path / "r")
     header = tmp_path / "r" / "store.json"

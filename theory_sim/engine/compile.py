@@ -4,7 +4,7 @@ import hashlib
 import os
 import re
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -138,31 +138,41 @@ def inspect(simulation: Simulation, steps: np.ndarray) -> Facts:
     key = jax.random.key(0)
     setting, hyper = numbers(simulation.setting, {}, ()), numbers(simulation.hyper, {}, ())
     jaxpr, (result, problem) = jax.make_jaxpr(one, return_shape=True)(arrays, key, setting, hyper)
-    text = re.sub(r"0x[0-9a-f]+", "", str(jaxpr))
-    sha = hashlib.sha256(text.encode())
-    for array in (*arrays, *jaxpr.consts):
-        sha.update(np.asarray(array).tobytes())
     step = jax.jit(simulation.step).lower(key, problem, hyper, result.state)
     flops = float((step.cost_analysis() or {}).get("flops", 0.0))
+    inner = list(_nested(jaxpr.jaxpr, jaxpr.consts))
+    if any(e.primitive.name == "custom_vmap_call" for inside, _ in inner for e in inside.eqns):
+        # What such a function computes for a batch, as the programs do, stands in its rule alone.
+        two = jax.tree.map(lambda x: jnp.stack([x, x]), (key, hyper))
+        batched = jax.vmap(one, (None, 0, None, 0))
+        jaxpr = jax.make_jaxpr(batched)(arrays, two[0], setting, two[1])
+        inner = list(_nested(jaxpr.jaxpr, jaxpr.consts))
     return Facts(
-        digest=sha.hexdigest()[:16],
+        digest=_digest(str(jaxpr), [*arrays, *(const for _, consts in inner for const in consts)]),
         records=result.records,
         conclusions=result.conclusions,
         state_bytes=sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(result.state)),
         run_flops=max(flops, 1.0) * max(int(steps[-1]), 1),
-        decompositions=_decompositions(jaxpr.jaxpr),
+        decompositions=sum(e.primitive.name in DECOMPOSITIONS for inside, _ in inner for e in inside.eqns),
     )
 
 
-def _decompositions(jaxpr: Any) -> int:
-    """Count the decompositions in a jaxpr and in those inside its equations."""
-    count = 0
+def _nested(jaxpr: Any, consts: Any) -> Iterator[tuple[Any, Any]]:
+    """Yield a jaxpr and all jaxprs inside its equations, each with the arrays captured by it."""
+    yield jaxpr, consts
     for equation in jaxpr.eqns:
-        count += equation.primitive.name in DECOMPOSITIONS
         for value in jax.tree.leaves(list(equation.params.values()), is_leaf=lambda x: hasattr(x, "eqns")):
             inner = getattr(value, "jaxpr", value)
-            count += _decompositions(inner) if hasattr(inner, "eqns") else 0
-    return count
+            if hasattr(inner, "eqns"):
+                yield from _nested(inner, getattr(value, "consts", ()))
+
+
+def _digest(text: str, arrays: Iterable[Any]) -> str:
+    sha = hashlib.sha256(re.sub(r"0x[0-9a-f]+", "", text).encode())
+    for array in arrays:
+        keys = jnp.issubdtype(array.dtype, jax.dtypes.prng_key)
+        sha.update(np.asarray(jax.random.key_data(array) if keys else array).tobytes())
+    return sha.hexdigest()[:16]
 
 
 def devices_for(facts: Facts) -> int:
