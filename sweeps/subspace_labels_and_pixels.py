@@ -86,7 +86,7 @@ def log_ratio(data: xr.Dataset) -> Estimate:
     """Log of d_int90 (global) of the second cell over the first, of the axis that selects two."""
     pair = next(name for name in ("shuffled", "network") if data.sizes.get(name) == 2)
     (dims, first), (_, second) = (curve(data.isel({pair: i}), "test_accuracy") for i in (0, 1))
-    return Estimate(*log_dimension_ratio(dims, first, second))
+    return log_dimension_ratio(dims, first, second)
 
 
 def memory_exponent(data: xr.Dataset) -> Estimate:

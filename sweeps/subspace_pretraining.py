@@ -68,7 +68,7 @@ def d90_along_checkpoints(data: xr.Dataset) -> Estimate:
 def log_ratio(data: xr.Dataset) -> Estimate:
     """Log of d90 (individual baseline) of the second width over the first."""
     (dims, first, before), (_, second, after) = (curve(data.isel(width=[i])) for i in (0, 1))
-    return Estimate(*log_dimension_ratio(dims, first, second, baselines=(before, after)))
+    return log_dimension_ratio(dims, first, second, baselines=(before, after))
 
 
 PAPER = "arXiv:2012.13255, abstract"

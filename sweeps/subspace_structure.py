@@ -49,7 +49,7 @@ def log_ratio(data: xr.Dataset) -> Estimate:
     first, second = (by_seed(data.isel(structure=i, step=-1), "test_accuracy", "dim") for i in (0, 1))
     below = dims > 0
     direct = [scores[:, ~below].mean(axis=1) for scores in (first, second)]
-    return Estimate(*log_dimension_ratio(dims[below], first[:, below], second[:, below], baselines=direct))
+    return log_dimension_ratio(dims[below], first[:, below], second[:, below], baselines=direct)
 
 
 CLAIMS = [

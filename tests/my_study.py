@@ -16,7 +16,7 @@ SWEEP = Sweep(
     run={"step_size": [0.01, 0.02]},
     run_seeds=8,
     steps=log_spaced(100, per_decade=8),
-    presets={"smoke": {"run_seeds": 3}, "quick": {}},
+    presets={"smoke": {"run_seeds": 5}, "quick": {}},
 )
 CLAIMS = [
     Claim(

@@ -84,6 +84,7 @@ def claim(**changes):
         "at": {"kind": "law"},
         "control": {"kind": "other"},
         "control_reason": "x is two there",
+        "tolerance_reason": "far from two",
     }
     return Claim(**{**parts, **changes})
 
@@ -111,11 +112,45 @@ def test_a_control_that_cannot_be_measured_is_not_rejected():
 def test_missing_cells_and_failing_measurements_are_reported_not_raised():
     missing = verify(claim(at={"kind": "absent"}), data())
     assert missing.verdict == "inconclusive"
-    assert "absent" in missing.doubts[0]
+    assert missing.doubts == ("the results hold no kind=absent; values: law, other, lost",)
+    assert (
+        verify(claim(at={"knd": "law"}), data())
+        .doubts[0]
+        .startswith("the results have no axis 'knd'; axes: ")
+    )
     failing = verify(claim(measure=lambda chosen: 1 / 0), data())
     assert failing.verdict == "inconclusive"
     assert "ZeroDivisionError" in failing.doubts[0]
     assert failing.record()["measured"] is None
+    plain = verify(claim(measure=lambda chosen: float(chosen["x"].mean())), data())
+    assert plain.verdict == "inconclusive"
+    assert plain.doubts[0].startswith("measure must return a theory_sim.Estimate")
+    assert plain.doubts[0].endswith("got float")
+
+
+def test_of_many_numbers_one_alone_refutes_only_by_an_interval_that_holds_with_all_others():
+    # One in twenty of such intervals misses its band by chance: none refutes by itself, a farther one does.
+    twenty = np.where(np.arange(20) == 7, 1.2, 1.0)
+    assert (
+        judge(Equals(1.0, 0.1), Estimate(twenty[7:8], twenty[7:8] - 0.09, twenty[7:8] + 0.09), NONE)
+        == "disagrees"
+    )
+    assert judge(Equals(1.0, 0.1), Estimate(twenty, twenty - 0.09, twenty + 0.09), NONE) == "inconclusive"
+    assert judge(Equals(1.0, 0.1), Estimate(twenty, twenty - 0.06, twenty + 0.06), NONE) == "disagrees"
+    rng = np.random.default_rng(0)
+    verdicts = []
+    for _ in range(200):
+        values = 1.1 + 0.1 * rng.normal(
+            size=20
+        )  # the truth lies on the edge of the band, the intervals are 95%
+        verdicts.append(judge(AtMost(1.1), Estimate(values, values - 0.196, values + 0.196), NONE))
+    assert 0 < verdicts.count("disagrees") <= 0.1 * 200
+
+
+def test_a_level_that_is_never_reached_is_judged():
+    never = Estimate(np.full(3, np.inf), np.full(3, np.inf), np.full(3, np.inf))
+    assert judge(AtLeast(1.0), never, NONE) == "agrees"
+    assert judge(AtMost(1.0), never, NONE) == "disagrees"
 
 
 @pytest.mark.parametrize(
@@ -125,6 +160,10 @@ def test_missing_cells_and_failing_measurements_are_reported_not_raised():
         ({"label": "guess"}, "label must be one of"),
         ({"label": "derived"}, "needs its derivation"),
         ({"control": {}}, "needs a control"),
+        ({"control_reason": ""}, "needs a control_reason"),
+        ({"tolerance_reason": ""}, "needs its tolerance_reason"),
+        ({"prediction": Equals(1.0, -0.1)}, "tolerance must be at least 0"),
+        ({"prediction": 1.0}, "prediction must be Equals"),
         ({"prediction": Ordering("up")}, "increasing"),
     ],
 )

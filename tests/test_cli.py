@@ -39,16 +39,17 @@ def test_a_study_is_listed_run_plotted_verified_shown_and_exported(command, tmp_
     assert "T-1" in out
     status, out, _ = command("run", "parabola", "--preset", "smoke")
     assert status == 0
-    assert "6 runs computed" in out
-    status, out, _ = command("run", "parabola")
     assert "10 runs computed" in out
-    assert "6 were there" in out
+    assert "parabola: its results are those of preset smoke" in command("verify")[2]
+    status, out, _ = command("run", "parabola")
+    assert "6 runs computed" in out
+    assert "10 were there" in out
     status, out, _ = command("plot", "parabola")
     assert status == 0
     for ending in ("pdf", "png"):
         assert (tmp_path / "figures" / "out" / f"parabola.{ending}").stat().st_size > 1000
-    status, out, _ = command("verify")
-    assert status == 0
+    status, out, told = command("verify")
+    assert (status, told) == (0, "")
     assert "1 agrees; 1 of 1 controls rejected" in out
     status, out, _ = command("verify", "parabola", "--json")
     (record,) = json.loads(out)
@@ -69,7 +70,7 @@ def test_a_study_is_listed_run_plotted_verified_shown_and_exported(command, tmp_
     assert status == 0
     for words in ("any textbook", "log(1 - eta)", "agrees", "exact up to rounding", "another step size"):
         assert words in out
-    for name in ("x.nc", "x.zarr", "x.parquet"):
+    for name in ("x.nc", "x.zarr", "x.zarr", "x.parquet"):  # an older export is replaced
         status, out, err = command("export", "parabola", tmp_path / name)
         assert status == 0, err
     with xr.open_dataset(tmp_path / "x.nc") as stored:
@@ -99,7 +100,7 @@ def test_a_study_without_its_data_is_skipped_in_one_line_until_they_are_named(co
     status, out, _ = command("reproduce", "--preset", "smoke")
     assert status == 0
     assert "needy: skipped, needs data: get them\n" in out
-    assert "parabola: 6 runs computed" in out
+    assert "parabola: 10 runs computed" in out
     assert command("run", "needy")[::2] == (2, "theory-sim: needy needs data: get them\n")
     assert not (tmp_path / "results" / "needy").exists()
     status, _, told = command("run", "needy", "--data", tmp_path / "nowhere")
@@ -128,6 +129,23 @@ def test_verify_exits_one_when_a_claim_disagrees_or_a_control_passes(command, tm
         status, out, _ = command("verify", tmp_path / f"{name}.py")
         assert status == 1
         assert word in out
+
+
+def test_results_of_other_formulas_are_neither_judged_nor_drawn(command, tmp_path):
+    study = tmp_path / "edited.py"
+    text = MINE.read_text().replace(
+        "SWEEP = Sweep(\n    scalar_descent,", "{}\n\n\nSWEEP = Sweep(\n    made,"
+    )
+    first = "def made():\n    return scalar_descent()"
+    study.write_text(text.replace("{}", first, 1))
+    assert command("run", study)[0] == 0
+    assert command("verify", study)[0] == 0
+    study.write_text(text.replace("{}", f"{first}._replace(step=lambda key, problem, hyper, x: 0.9 * x)", 1))
+    for words in (("verify", study), ("plot", study), ("show", "T-1", "--study", study)):
+        status, _, err = command(*words)
+        assert (status, "computed by other formulas" in err) == (2, True)
+    study.write_text(text.replace("{}", f"# the same in other words\n{first}", 1))
+    assert command("verify", study)[0] == 0
 
 
 BROKEN = {

@@ -177,6 +177,21 @@ def test_by_seed_averages_the_runs_of_a_problem_that_were_computed():
     np.testing.assert_array_equal(by_seed(data, "x", "dim"), expected)
 
 
+def test_by_seed_takes_the_runs_of_the_only_problem_as_samples():
+    one = seeded().isel(problem_seed=[1])
+    np.testing.assert_array_equal(by_seed(one, "x", "dim"), one["x"].to_numpy()[0, :, :2])
+    both = by_seed(seeded().isel(run_seed=[0]), "x", "dim")
+    assert both.shape == (3, 2)
+
+
+@pytest.mark.parametrize(("values", "told"), [(0.0, "5 of 5 runs are zero"), (-1.0, "5 of 5 runs are zero")])
+def test_a_curve_without_a_logarithm_is_told_so(values, told):
+    found = rate(STEPS, np.full((5, 25), values), window=(10, 10_000))
+    assert found.doubts[0].startswith(told)
+    with pytest.raises(ValueError, match="must begin after step 0"):
+        exponent(np.arange(10), np.ones((5, 10)), window=(0, 9))
+
+
 def test_by_seed_keeps_a_run_that_was_not_finite():
     data = seeded()
     data["x"][1, 0, 0] = np.nan

@@ -38,7 +38,7 @@ def test_a_share_divides_each_seed_by_its_own_prediction():
 
 def test_late_exponents_are_those_of_the_last_decade_alone():
     bent = np.where(STEPS < 100, 7.0, 1e4 / STEPS**2.0)
-    data = record(bent, 3 * bent)
+    data = record(bent, 3 * bent, bent, bent, bent)
     assert late_exponent(data, "y").value == pytest.approx(-2)
     assert late_exponent(data, "y").doubts == ()
     assert mean_exponent(data, "y").value == pytest.approx(-2)
@@ -47,7 +47,7 @@ def test_late_exponents_are_those_of_the_last_decade_alone():
 def test_a_mean_exponent_is_told_where_there_is_no_power_law():
     curve = np.exp(-STEPS / 300)
     assert late_exponent(record(curve, curve), "y").doubts
-    found = mean_exponent(record(curve, curve), "y")
+    found = mean_exponent(record(*[curve] * 5), "y")
     assert found.doubts == ()
     assert found.value == pytest.approx(-3 / np.log(10))
 

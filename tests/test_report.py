@@ -5,7 +5,9 @@ import xarray as xr
 
 from theory_sim import Claim, Equals, bootstrap, report, verify
 
-DATA = xr.Dataset({"y": (("x", "seed"), np.array([[1.0, 1.01, 0.99], [2.0, 2.01, 1.99]]))}, {"x": [1, 2]})
+DATA = xr.Dataset(
+    {"y": (("x", "seed"), np.array([[1.0, 2.0]]).T + np.linspace(-0.01, 0.01, 5))}, {"x": [1, 2]}
+)
 
 
 def claim(value, remark=""):
@@ -22,6 +24,13 @@ def claim(value, remark=""):
         tolerance_reason="a tenth",
         remark=remark,
     )
+
+
+def test_a_row_of_the_ledger_stays_one_row_whatever_its_texts_hold():
+    text = report.ledger_markdown([verify(claim(3.0, "two lines\n  and a | bar"), DATA, "bad")])
+    rows = [line for line in text.splitlines() if line.startswith("| T-1")]
+    assert [row.replace("\\|", "").count("|") for row in rows] == [9, 8]
+    assert "two lines and a \\| bar" in text
 
 
 def test_the_ledger_opens_with_what_does_not_agree_and_what_is_known_of_why():

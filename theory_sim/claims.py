@@ -1,20 +1,22 @@
 """Executable claims: a statement with its source, an estimate, a prediction, and a control that must fail.
 
 The verdict follows from the interval alone: a claim agrees when the whole interval lies inside the predicted
-band, disagrees when all of it lies outside, and is inconclusive otherwise. The control is the same
-measurement on cells where the theory says that the statement does not hold; a claim whose control is not
-rejected proves nothing, and is reported as broken.
+band, disagrees when all of it lies outside, and is inconclusive otherwise. A claim about many cells agrees when each
+does, and disagrees when one does; for that the intervals are widened to hold all at once, because of twenty that
+hold by themselves one fails. The control is the same measurement on cells where the theory says that the statement
+does not hold; a claim whose control is not rejected proves nothing, and is reported as broken.
 """
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from statistics import NormalDist
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import xarray as xr
 
 from theory_sim.errors import RequestError
-from theory_sim.estimate import Estimate
+from theory_sim.estimate import LEVEL, Estimate
 
 LABELS = ("paper", "derived", "unconfirmed")
 Number = float | np.ndarray
@@ -125,8 +127,8 @@ class Claim:
     label: str
     measure: Callable[[xr.Dataset], Estimate]
     prediction: Prediction
-    control: Mapping[str, Any]
-    control_reason: str
+    control: Mapping[str, Any] = field(default_factory=dict)
+    control_reason: str = ""
     at: Mapping[str, Any] = field(default_factory=dict)
     derivation: str = ""
     tolerance_reason: str = ""
@@ -142,13 +144,28 @@ class Claim:
             raise RequestError(f"claim {name}: label must be one of {', '.join(LABELS)}, got {self.label!r}")
         if self.label == "derived" and not self.derivation:
             raise RequestError(f"claim {name}: a derived prediction needs its derivation")
-        if not self.control:
-            raise RequestError(f"claim {name}: a claim needs a control, cells on which it must be rejected")
+        if not self.control or not self.control_reason:
+            lacking = "control, cells on which it must be rejected" if not self.control else "control_reason"
+            raise RequestError(f"claim {name}: a claim needs a {lacking}")
+        self._check_prediction(name)
+
+    def _check_prediction(self, name: str) -> None:
+        if not hasattr(self.prediction, "band"):
+            raise RequestError(
+                f"claim {name}: prediction must be Equals, AtMost, AtLeast, MatchesCurve or Ordering, "
+                f"got {self.prediction!r}"
+            )
         if isinstance(self.prediction, Ordering) and self.prediction.direction not in (
             "increasing",
             "decreasing",
         ):
             raise RequestError(f"claim {name}: Ordering is 'increasing' or 'decreasing'")
+        if isinstance(self.prediction, Equals | MatchesCurve):
+            width = self.prediction[1]
+            if not callable(width) and not (np.asarray(width) >= 0).all():
+                raise RequestError(f"claim {name}: a tolerance must be at least 0, got {width}")
+            if not self.tolerance_reason:
+                raise RequestError(f"claim {name}: a tolerance needs its tolerance_reason")
 
 
 class Finding(NamedTuple):
@@ -203,12 +220,22 @@ def judge(prediction: Prediction, estimate: Estimate, data: xr.Dataset) -> str:
 
 def _refuted(prediction: Prediction, estimate: Estimate, data: xr.Dataset) -> tuple[int, int]:
     """Return how many of the compared numbers lie outside of the band, whole intervals; a curve is one number."""
-    _, low, high = _compared(prediction, estimate)
+    value, low, high = _compared(prediction, estimate)
     below, above = prediction.band(data, estimate)
-    outside = np.asarray((np.asarray(low) > above) | (np.asarray(high) < below))
+    low, high = (_simultaneous(value, end) for end in (low, high))
+    outside = np.asarray((low > above) | (high < below))
     if isinstance(prediction, MatchesCurve):
         outside = np.asarray(outside.any())
     return int(outside.sum()), outside.size
+
+
+def _simultaneous(value: Number, end: Number) -> np.ndarray:
+    """Move the ends of intervals away from their values until all hold at once (Bonferroni, normal quantiles)."""
+    value, end = np.asarray(value), np.asarray(end)
+    one, all_of = (NormalDist().inv_cdf(1 - (1 - LEVEL) / (2 * count)) for count in (1, max(value.size, 1)))
+    with np.errstate(invalid="ignore"):  # a level that is never reached lies at infinity, and so do its ends
+        moved = value + (all_of / one) * (end - value)
+    return np.where(np.isfinite(moved), moved, end)
 
 
 def verify(claim: Claim, data: xr.Dataset, study: str = "") -> Finding:
@@ -280,6 +307,12 @@ def _select(data: xr.Dataset, cells: Mapping[str, Any]) -> xr.Dataset | str:
     try:
         return data.sel(cells)
     except KeyError:
+        for name, value in cells.items():
+            if name not in data.dims:
+                return f"the results have no axis {name!r}; axes: {', '.join(map(str, data.dims))}"
+            values = data[name].to_numpy()
+            if not np.isin(np.ravel(np.asarray(value)), values).all():
+                return f"the results hold no {name}={value}; values: {', '.join(map(str, values.tolist()))}"
         return f"the results hold no cell {', '.join(f'{name}={value}' for name, value in cells.items())}"
 
 
@@ -289,9 +322,14 @@ def _measure(claim: Claim, data: xr.Dataset, cells: Mapping[str, Any]) -> Estima
     if isinstance(chosen, str):
         return nothing._replace(doubts=(chosen,))
     try:
-        return claim.measure(chosen)
+        measured = claim.measure(chosen)
     except Exception as error:  # as above
         return nothing._replace(doubts=(f"measuring failed: {type(error).__name__}: {error}",))
+    if not isinstance(measured, Estimate):
+        got = type(measured).__name__
+        told = f"measure must return a theory_sim.Estimate (of bootstrap, exponent, rate, ...), got {got}"
+        return nothing._replace(doubts=(told,))
+    return measured
 
 
 def _compared(prediction: Prediction, estimate: Estimate) -> tuple[Number, Number, Number]:

@@ -23,9 +23,18 @@ from theory_sim.arguments import connect, parse_change, parse_shard, use_data
 from theory_sim.claims import Finding, verify
 from theory_sim.engine.block import guard_cpu_backend, use_all_cores
 from theory_sim.engine.provenance import provenance
-from theory_sim.engine.results import export, open_results
+from theory_sim.engine.results import export
 from theory_sim.errors import RequestError, unknown
-from theory_sim.pipeline import compute, draw, judge, print_ledger, show_results, tell
+from theory_sim.pipeline import (
+    compute,
+    current_results,
+    draw,
+    judge,
+    only_smoke,
+    print_ledger,
+    show_results,
+    tell,
+)
 from theory_sim.study import Study, find_studies, load_study
 
 app = typer.Typer(
@@ -118,7 +127,7 @@ def plot_study(
     Example: theory-sim plot sensing_symmetric_rate
     """
     loaded = load_study(study)
-    for path in draw(loaded, open_results(out / loaded.name), figures):
+    for path in draw(loaded, current_results(loaded, out), figures):
         print(path)
 
 
@@ -139,7 +148,12 @@ def verify_studies(
     names = studies or [name for name in find_studies(Path("sweeps")) if (out / name).is_dir()]
     if not names:
         raise RequestError(f"there is nothing to verify in {out}: run a study first")
-    findings = [f for name in names for f in judge(load_study(name), out)]
+    loaded = [load_study(name) for name in names]
+    findings = [f for study in loaded for f in judge(study, current_results(study, out))]
+    for study in loaded:
+        if only_smoke(study, out):
+            told = "its results are those of preset smoke: it is too small for verdicts that mean something"
+            print(f"theory-sim: warning: {study.name}: {told}", file=sys.stderr)
     if as_json:
         print(json.dumps([finding.record() for finding in findings], indent=1))
     elif markdown:
@@ -148,6 +162,9 @@ def verify_studies(
         print_ledger(findings)
     if not all(finding.good for finding in findings):
         raise typer.Exit(1)
+
+
+ELSEWHERE = "`theory-sim list` shows the claims of all studies here, one of another file needs --study FILE"
 
 
 @app.command("show")
@@ -163,14 +180,14 @@ def show_claim(
     loaded = [load_study(name) for name in ([study] if study else find_studies(Path("sweeps")))]
     ids = {name for each in loaded for c in each.claims for name in c.ids}
     if claim not in ids:
-        raise unknown("claim", claim, ids)
+        raise unknown("claim", claim, ids, elsewhere="" if study else ELSEWHERE)
     texts = []
     for each in loaded:
-        data = open_results(out / each.name) if (out / each.name).is_dir() else None
-        for c in each.claims:
-            if claim in c.ids:
-                finding = verify(c, data, each.name) if data is not None else None
-                texts.append(f"{report.explain(c, finding)}\nstudy       {each.name}")
+        about = [c for c in each.claims if claim in c.ids]
+        data = current_results(each, out) if about and (out / each.name).is_dir() else None
+        for c in about:
+            finding = verify(c, data, each.name) if data is not None else None
+            texts.append(f"{report.explain(c, finding)}\nstudy       {each.name}")
     print("\n\n".join(texts))
 
 

@@ -12,10 +12,19 @@ class StoreError(RequestError):
     """A results folder that cannot be read, written or reused; its message says what differs."""
 
 
-def unknown(kind: str, name: object, choices: Iterable[str]) -> RequestError:
-    """Return the error for a `name` that is not among the legal `choices` of its `kind`."""
+MOST = 12
+"""Choices listed at most: of more, those alone that are like the name given."""
+
+
+def unknown(kind: str, name: object, choices: Iterable[str], elsewhere: str = "") -> RequestError:
+    """Return the error for a `name` that is not among the legal `choices` of its `kind`.
+
+    `elsewhere` says where else such a name may come from.
+    """
     legal = sorted(str(choice) for choice in choices)
-    close = difflib.get_close_matches(str(name), legal, n=1)
-    hint = f"; did you mean {close[0]!r}?" if close else ""
-    listed = ", ".join(legal) if legal else "none"
-    return RequestError(f"unknown {kind} {str(name)!r}{hint} Legal: {listed}".replace("?;", "?"))
+    close = difflib.get_close_matches(str(name), legal, n=MOST if len(legal) > MOST else 1)
+    hint = f"; did you mean {close[0]!r}?" if close else "."
+    listed = f"Legal: {', '.join(legal)}" if legal else f"There is no {kind} to choose from"
+    if len(legal) > MOST:
+        listed = f"Similar of {len(legal)}: {', '.join(close) or 'none'}"
+    return RequestError(f"unknown {kind} {str(name)!r}{hint} {listed}{f'; {elsewhere}' if elsewhere else ''}")

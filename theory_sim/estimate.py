@@ -50,10 +50,13 @@ def computed(data: xr.Dataset) -> xr.Dataset:
 def by_seed(data: xr.Dataset, name: str, *dims: str) -> Float[np.ndarray, "seeds ..."]:
     """Return a metric of one cell as samples: `[problem seeds, *dims]`, where `dims` are what else varies.
 
-    Runs of one problem share it, so that they are no independent samples: they are averaged. Seeds that were
+    Runs of one problem share it, so that they are no independent samples: they are averaged. Where there is one
+    problem alone, its runs are the samples, `[run seeds, *dims]`, and what they tell is told of it. Seeds that were
     not computed at all `dims` are left out; runs that were not finite stay. Axes of length one are dropped.
     """
     chosen = computed(data)
+    if chosen.sizes["problem_seed"] == 1 and "run_seed" in chosen.sizes:
+        chosen = chosen.isel(problem_seed=0, drop=True).rename(run_seed="problem_seed")
     complete, values = chosen["complete"], chosen[name]
     if "run_seed" in complete.dims:
         total = values.where(complete, 0).sum("run_seed", skipna=False)
@@ -106,7 +109,7 @@ def bootstrap(
 ) -> Estimate:
     """Estimate `statistic` (mean, median, std: anything with an `axis`) over seeds, elementwise in the rest.
 
-    A single seed has no interval, and a run that is not finite leaves none: both are doubts.
+    A single seed has no interval, a run that is not finite leaves none, that of two to four is too narrow: doubts.
     """
     samples = np.asarray(samples, dtype=float)
     value = statistic(samples, axis=0)
@@ -116,7 +119,7 @@ def bootstrap(
     if bad.any():
         return _unbounded(value, window, f"{int(bad.sum())} of {samples.shape[0]} runs are not finite")
     low, high = resampled(samples.shape[0], lambda seeds: statistic(samples[seeds], axis=1))
-    return Estimate(_scalar(value), _scalar(low), _scalar(high), window)
+    return Estimate(_scalar(value), _scalar(low), _scalar(high), window, few_seeds(samples.shape[0]))
 
 
 def exponent(
@@ -128,8 +131,11 @@ def exponent(
     """Estimate the mean slope of log `values` against log `steps` inside the window, both ends included.
 
     Doubts: fewer than four points, a window reaching outside the record, or a slope that differs by more than
-    10% between the window's halves (not a power law there).
+    10% between the window's halves (not a power law there). Raises ValueError for a window from step 0 on, which
+    has no logarithm.
     """
+    if window[0] <= 0:
+        raise ValueError(f"the window of an exponent must begin after step 0, got {window}")
     return _slope(np.log(np.maximum(steps, 1e-300)), steps, values, window)
 
 
@@ -226,7 +232,7 @@ def crossing(x: Float[np.ndarray, "x"], values: Float[np.ndarray, "seeds x"], le
         return _unbounded(value, window, "one seed: no interval")
     low, high = resampled(len(values), lambda seeds: first_reach(x, values[seeds].mean(axis=1), level))
     doubts = ("the level is reached at the first value: the crossing lies below",) if value == x[0] else ()
-    return Estimate(float(value), float(low), float(high), window, doubts)
+    return Estimate(float(value), float(low), float(high), window, few_seeds(len(values)) + doubts)
 
 
 def resampled(
@@ -248,14 +254,27 @@ def resampled(
     return low, high
 
 
+def few_seeds(count: int) -> tuple[str, ...]:
+    """Return the doubt about an interval of fewer than five seeds, which none inside their range can cure."""
+    most = 1 - 2.0 ** (1 - count)  # of the median: all seeds lie on one side of it with probability 2^(1-n)
+    return (
+        ()
+        if count >= 5
+        else (f"{count} seeds: the interval covers the truth in {most:.0%} of cases at most",)
+    )
+
+
 def _slope(x: np.ndarray, steps: np.ndarray, values: np.ndarray, window: tuple[float, float]) -> Estimate:
     steps, values = np.asarray(steps), np.atleast_2d(np.asarray(values, dtype=float))
     inside = (steps >= window[0]) & (steps <= window[1])
     name = f"steps {window[0]:.4g} to {window[1]:.4g}, {int(inside.sum())} points"
     if inside.sum() < 2:
         return Estimate(np.nan, -np.inf, np.inf, name, ("the window holds fewer than two points",))
-    with np.errstate(divide="ignore", invalid="ignore"):
-        logs = np.log(values[:, inside])
+    lost = (values[:, inside] <= 0).any(axis=1)
+    if lost.any():
+        told = f"{int(lost.sum())} of {len(values)} runs are zero or negative in the window: they have no logarithm"
+        return Estimate(np.nan, -np.inf, np.inf, name, (told,))
+    logs = np.log(values[:, inside])
     fit = bootstrap(_least_squares(x[inside], logs), window=name)
     return fit._replace(doubts=fit.doubts + _fit_doubts(x[inside], logs, inside, steps, window))
 

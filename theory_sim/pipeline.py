@@ -1,5 +1,6 @@
 """The steps that the command strings together: compute, tell, draw, judge, print."""
 
+import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -8,8 +9,11 @@ import xarray as xr
 
 from theory_sim import report
 from theory_sim.claims import Finding, verify
+from theory_sim.engine.current import require_current
+from theory_sim.engine.describe import requested
 from theory_sim.engine.results import open_results
 from theory_sim.engine.run import Summary, run
+from theory_sim.engine.store import open_store
 from theory_sim.errors import RequestError
 from theory_sim.progress import showing
 from theory_sim.simulation import Status
@@ -67,13 +71,30 @@ def draw(study: Study, data: xr.Dataset, folder: Path) -> list[Path]:
 
 def show_results(study: Study, out: Path, figures: Path) -> tuple[list[Path], list[Finding]]:
     """Draw a study's results and judge its claims; return the files and the findings."""
-    return draw(study, open_results(out / study.name), figures), judge(study, out)
-
-
-def judge(study: Study, out: Path) -> list[Finding]:
-    """Measure all claims of a study on its results."""
     data = open_results(out / study.name)
+    return draw(study, data, figures), judge(study, data)
+
+
+def current_results(study: Study, out: Path) -> xr.Dataset:
+    """Open a study's results. Raises StoreError when other formulas or defaults than its present ones gave them."""
+    data = open_results(out / study.name)
+    if not study.missing():  # without its data set a study cannot be traced
+        require_current(study.sweep, out / study.name)
+    return data
+
+
+def judge(study: Study, data: xr.Dataset) -> list[Finding]:
+    """Measure all claims of a study on its results."""
     return [verify(claim, data, study.name) for claim in study.claims]
+
+
+def only_smoke(study: Study, out: Path) -> bool:
+    """Return whether all that is stored of a study is its smoke preset, which shows that it works and no more."""
+    if "smoke" not in study.sweep.presets:
+        return False
+    asked = requested(study.sweep.with_preset("smoke"))
+    stored = open_store(out / study.name).read("requests").values()
+    return all(record["axes"] == json.loads(json.dumps(asked)) for record in stored)
 
 
 def print_ledger(findings: Sequence[Finding]) -> None:

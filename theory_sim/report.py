@@ -105,7 +105,7 @@ def _markdown_rows(findings: Sequence[Finding], *, remarks: bool = False) -> lis
             ", ".join(f.ids), f.claim, f"{f.source} ({f.label})", f.predicted or "-", measured_words(f), f.verdict,
             control_words(f), *([f.remark or "-"] if remarks else []),
         ]  # fmt: skip
-        rows.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
+        rows.append("| " + " | ".join(" ".join(cell.replace("|", "\\|").split()) for cell in cells) + " |")
     return rows
 
 

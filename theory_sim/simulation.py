@@ -201,7 +201,14 @@ def _public(metrics: Metrics) -> Metrics:
 
 def _like(new: PyTree, old: PyTree) -> PyTree:
     """Give the new state the dtypes of the old one: a step size in float64 must not promote a float32 run."""
-    return jax.tree.map(lambda n, o: jnp.asarray(n).astype(o.dtype), new, old)
+
+    def cast(value: Any, before: Array) -> Array:
+        value = jnp.asarray(value)
+        if not jnp.issubdtype(before.dtype, jnp.inexact) and jnp.issubdtype(value.dtype, jnp.inexact):
+            raise TypeError(f"step gives {value.dtype} for a state that init gives as {before.dtype}")
+        return value.astype(before.dtype)
+
+    return jax.tree.map(cast, new, old)
 
 
 def _all_finite(tree: PyTree) -> Array:

@@ -55,7 +55,9 @@ def load_study(word: str, folder: Path = Path("sweeps")) -> Study:
         if not studies:
             raise RequestError(f"no study {word!r}: the folder {folder} holds none; name a study by its file")
         if word not in studies:
-            raise unknown("study", word, studies)
+            raise unknown(
+                "study", word, studies, "`theory-sim list` shows them all, another file is named by its path"
+            )
         path = studies[word]
     path = path.resolve()
     module = load_module(path)
@@ -89,13 +91,21 @@ def _draw(file: Path, data: xr.Dataset) -> "Figure":
     return load_module(file).draw(data)
 
 
-@lru_cache(maxsize=64)
 def load_module(path: Path) -> ModuleType:
-    """Return the module of a Python file outside any package, executed once in each process.
+    """Return the module of a Python file outside any package, executed once in each process unless it has changed.
 
-    Raises RequestError when the file raises, with the line where it did.
+    Raises RequestError when there is no such file, or when it raises, with the line where it did.
     """
-    # A prefix keeps a study called `numpy.py` from replacing numpy; the folder tells equal stems apart.
+    try:
+        return _executed(path, path.read_bytes())
+    except OSError as error:
+        raise RequestError(f"{path} cannot be read: {error.strerror}") from error
+
+
+@lru_cache(maxsize=64)
+def _executed(path: Path, content: bytes) -> ModuleType:
+    # The content tells versions of a file apart: a worker lives longer than one. A prefix keeps a study called
+    # `numpy.py` from replacing numpy; the folder tells equal stems apart.
     name = f"theory_sim_study_{path.parent.name}_{path.stem}"
     spec = importlib.util.spec_from_file_location(name, path)
     if spec is None or spec.loader is None:

@@ -13,6 +13,7 @@ from theory_sim import RequestError, Simulation, Status, StoreError, Sweep, open
 from theory_sim.engine import block as blocks
 from theory_sim.engine import compile as compiler
 from theory_sim.simulation import problem_key, run_key
+from theory_sim.study import load_module
 
 
 @pytest.fixture(autouse=True)
@@ -254,6 +255,49 @@ def test_formulas_that_a_trace_of_one_run_does_not_show_are_refused_as_well(tmp_
     rate = 0.25
     with pytest.raises(StoreError, match="other formulas"):
         run(Sweep(factory, steps=5), tmp_path / "r")
+
+
+def test_a_shard_does_not_begin_by_removing_what_others_computed(tmp_path):
+    run(small_sweep(), tmp_path / "r", shard=(0, 2))
+    with pytest.raises(RequestError, match="what other shards have computed"):
+        run(small_sweep(), tmp_path / "r", shard=(1, 2), fresh=True)
+    run(small_sweep(), tmp_path / "r", shard=(1, 2))
+    assert open_results(tmp_path / "r")["complete"].all()
+
+
+def test_a_default_that_each_shape_has_for_itself_stays_in_the_results(tmp_path):
+    def factory(*, max_rank):
+        walk = random_walk(max_rank=max_rank)
+        return walk._replace(hyper=walk.hyper._replace(rank=max_rank))
+
+    run(Sweep(factory, shape={"max_rank": [2, 4]}, steps=3), tmp_path / "r")
+    run(Sweep(factory, shape={"max_rank": [4]}, run={"rank": [3]}, steps=3), tmp_path / "r")
+    complete = open_results(tmp_path / "r")["complete"].squeeze(drop=True).transpose("max_rank", "rank")
+    assert complete["rank"].to_numpy().tolist() == [2, 3, 4]
+    assert complete.to_numpy().tolist() == [[True, False, False], [False, True, True]]
+
+
+def test_a_metric_has_one_meaning(tmp_path):
+    def factory():
+        return scalar_descent()._replace(conclude=lambda problem, hyper, records, x: {"distance": x})
+
+    with pytest.raises(RequestError, match="observe and conclude both give a metric 'distance'"):
+        run(Sweep(factory, steps=3), tmp_path / "r")
+
+
+def test_a_whole_number_does_not_silently_become_the_floor_of_a_step(tmp_path):
+    def factory():
+        return scalar_descent()._replace(init=lambda key, problem, hyper: jnp.asarray(8))
+
+    with pytest.raises(RequestError, match="step gives float64 for a state that init gives as int64"):
+        run(Sweep(factory, steps=3), tmp_path / "r")
+
+
+def test_a_study_file_that_has_changed_is_read_again(tmp_path):
+    study = tmp_path / "study.py"
+    for value in (1, 2):
+        study.write_text(f"x = {value}")
+        assert load_module(study).x == value
 
 
 def test_another_format_version_and_foreign_folders_are_refused(tmp_path):

@@ -204,6 +204,8 @@ def build(simulation: Simulation, steps: np.ndarray, sizes: Sizes, devices: list
     while True:
         compiled = _compile(simulation, merge, arrays, steps, sizes, devices)
         needed = _program_bytes(compiled)
+        if devices[0].platform == "cpu":  # its devices share one memory
+            needed *= len(devices)
         free = free_memory(devices[0])
         if needed <= MEMORY_SHARE * free:
             return Program(compiled, arrays, sizes, needed)

@@ -65,12 +65,21 @@ def metrics(variables: Mapping[str, Variable], records: Mapping, conclusions: Ma
 
 def request(sweep: Sweep, name: str, precision: str) -> dict[str, Any]:
     """Return what is asked, and the provenance of who asks."""
-    axes = {
+    return {
+        "axes": requested(sweep),
+        "name": name,
+        "cells": sweep.cells,
+        "provenance": provenance(precision),
+    }
+
+
+def requested(sweep: Sweep) -> dict[str, dict[str, Any]]:
+    """Return the axes asked for, by kind, the seeds among them."""
+    return {
         "shape": {axis: [_plain(value) for value in values] for axis, values in sweep.shape.items()},
         "problem": {**sweep.problem, "problem_seed": list(range(sweep.problem_seeds))},
         "run": {**sweep.run, "run_seed": list(range(sweep.run_seeds))},
     }
-    return {"axes": axes, "name": name, "cells": sweep.cells, "provenance": provenance(precision)}
 
 
 def _plain(value: Any) -> Any:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -108,13 +109,22 @@ def export(path: str | os.PathLike, target: str | os.PathLike, kind: str | None 
                 name for name, array in data.items() if set(array.dims) <= {*data["status"].dims, "step"}
             ]
             data[scalars].to_dataframe().reset_index().to_parquet(temporary)
+        if (
+            kind == "zarr" and (out / "zarr.json").is_file()
+        ):  # a folder cannot take the place of one with files
+            shutil.rmtree(out)
+        os.replace(temporary, out)
     except ImportError as error:
         raise RequestError(
             f"writing {kind} needs another package: pip install 'theory_sim[export]'"
         ) from error
     except OSError as error:
         raise RequestError(f"cannot write {out}: {error.strerror or error}") from error
-    os.replace(temporary, out)
+    finally:
+        if temporary.is_dir():
+            shutil.rmtree(temporary)
+        else:
+            temporary.unlink(missing_ok=True)
     return out
 
 
@@ -161,9 +171,10 @@ def _find(lookup: tuple[np.ndarray, np.ndarray], columns: Mapping[str, np.ndarra
 
 def _axes(requests: list[dict], shapes: Mapping[str, dict]) -> dict[str, list]:
     """Return the union of the axes of all requests; a value that only some asked for is added at its place."""
-    defaults: dict[str, Any] = {}
+    defaults: dict[str, list] = {}  # of a request that does not ask for the axis: one for each shape
     for shape in shapes.values():
-        defaults |= {**shape["shape"], **shape["setting"], **shape["hyper"]}
+        for name, value in {**shape["shape"], **shape["setting"], **shape["hyper"]}.items():
+            defaults.setdefault(name, []).append(value)
     names: dict[str, None] = {}
     for kind in ("shape", "problem", "run"):
         for request in requests:
@@ -173,7 +184,7 @@ def _axes(requests: list[dict], shapes: Mapping[str, dict]) -> dict[str, list]:
         asked = [next((axes[name] for axes in r["axes"].values() if name in axes), None) for r in requests]
         union: dict[Any, Any] = {}
         for values in asked:
-            for value in [defaults.get(name)] if values is None else values:
+            for value in defaults.get(name, [None]) if values is None else values:
                 union.setdefault(_plain(value), value)
         values = list(union.values())
         ascending = _numeric(values) and (asked[0] is None or asked[0] == sorted(asked[0]))

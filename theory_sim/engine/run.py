@@ -22,11 +22,12 @@ from theory_sim.engine.block import (
     is_compiled,
     numerics,
 )
+from theory_sim.engine.current import require_same, traced
 from theory_sim.engine.describe import defaults, identity, metrics, name_of, request
 from theory_sim.engine.plan import Sizes, choose_sizes, cut
 from theory_sim.engine.results import completed
 from theory_sim.engine.store import Store, create_store, key_of
-from theory_sim.errors import RequestError, StoreError
+from theory_sim.errors import RequestError
 from theory_sim.simulation import Simulation, Status, recorded_steps
 from theory_sim.study import load_module
 from theory_sim.sweep import RESERVED, Sweep, cells, fields
@@ -74,7 +75,8 @@ def run(
 
     `precision` is float64 on CPU and GPU and float32 on TPU unless given. `shard=(i, n)` takes the i-th of n
     parts. `executor` is any `concurrent.futures.Executor` whose workers see the same folder; `study` is the
-    file that they load a factory from which they cannot import. `fresh` first removes what is there.
+    file that they load a factory from which they cannot import. `fresh` first removes what is there, which a
+    shard of several may not.
 
     Raises RequestError for a sweep that cannot run and StoreError for a folder that cannot be used, both
     before anything is compiled.
@@ -86,6 +88,10 @@ def run(
         raise RequestError(f"precision must be one of {', '.join(PRECISIONS)}, got {precision!r}")
     if not 0 <= shard[0] < shard[1]:
         raise RequestError(f"shard must be i/n with 0 <= i < n, got {shard[0]}/{shard[1]}")
+    if fresh and shard[1] > 1:
+        raise RequestError(
+            "a shard cannot begin with `fresh`: it would remove what other shards have computed"
+        )
     steps = recorded_steps(sweep.steps)
     with numerics(precision):
         simulations = [(shape, sweep.build(shape)) for shape in sweep.shapes]
@@ -155,19 +161,14 @@ class _Part(NamedTuple):
 
 def _inspect(sweep: Sweep, simulation: Simulation, steps: np.ndarray) -> compiler.Facts:
     """Trace one run; what goes wrong there is the request's fault, told in one line."""
-    try:
-        facts = compiler.inspect(simulation, steps)
-    except (
-        Exception
-    ) as error:  # a simulation is a user's code: what it raises is their bad input, not our fault
-        reason = str(error).strip().partition("\n")[0]
-        told = f"{name_of(sweep.simulation)} cannot be simulated: {type(error).__name__}: {reason}"
-        raise RequestError(told) from error
+    facts = traced(sweep, simulation, steps)
     taken = {*RESERVED, *sweep.axes} & {*facts.records, *facts.conclusions}
     if taken:
         raise RequestError(
             f"the metric {sorted(taken)[0]!r} has the name of an axis or of a variable of the results"
         )
+    if twice := facts.records.keys() & facts.conclusions.keys():
+        raise RequestError(f"observe and conclude both give a metric {sorted(twice)[0]!r}")
     return facts
 
 
@@ -212,24 +213,7 @@ def _prepare(
     }
     key = key_of(record["shape"])
     stored = store.add_shape(key, record)
-    if not {"digest", "sizes", "setting", "hyper", "jax"} <= stored.keys():
-        raise StoreError(f"{store.path} is damaged: shapes/{key}.json is incomplete; run with --fresh")
-    if stored["digest"] != record["digest"]:
-        versions = (
-            "" if stored["jax"] == jax.__version__ else f" (jax {stored['jax']}, now {jax.__version__})"
-        )
-        raise StoreError(
-            f"{store.path} was computed by other formulas than the present ones{versions}: "
-            "add --fresh to compute it anew, or give another --out"
-        )
-    for kind in ("setting", "hyper"):
-        changed = [name for name, value in record[kind].items() if stored[kind].get(name) != value]
-        if changed:
-            name = changed[0]
-            raise StoreError(
-                f"{store.path} was computed with the default {name}={stored[kind].get(name)}, now "
-                f"{record[kind][name]}: add --fresh to compute it anew, or give another --out"
-            )
+    require_same(store.path, key, stored, record)
     # The sizes of the first run are kept: the same blocks give the same bits.
     kept = Sizes(*stored["sizes"])
     job = Job(

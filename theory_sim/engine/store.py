@@ -136,7 +136,8 @@ def create_store(path: str | os.PathLike, header: Mapping[str, Any], *, fresh: b
             f"{key}: {_short(a)} there, {_short(b)} asked" for key, (a, b) in sorted(differing.items())
         )
         raise StoreError(
-            f"{store.path} holds results of another sweep ({what}). Give another --out, or --fresh to replace them"
+            f"{store.path} holds results of another sweep, perhaps of another preset ({what}). "
+            "Give another --out, or --fresh to replace them"
         )
     return store
 
@@ -158,7 +159,13 @@ def _require_ours(path: Path) -> None:
 
 def _short(value: Any) -> str:
     text = json.dumps(value)
-    return text if len(text) <= 60 else f"{text[:40]}... ({len(value)} values)"
+    if len(text) <= 60:
+        return text
+    return (
+        f"{len(value)} values from {value[0]} to {value[-1]}"
+        if isinstance(value, list)
+        else f"{text[:60]}..."
+    )
 
 
 def _load_json(file: Path) -> dict:

@@ -4,7 +4,6 @@ from theory_sim.subspace.codimension import CodimensionHyper, codimension_toy
 from theory_sim.subspace.datasets import Dataset, digits, shuffled_labels, shuffled_pixels, teacher_data
 from theory_sim.subspace.dense import DenseProjection, dense_projection
 from theory_sim.subspace.dimension import (
-    IntrinsicDimension,
     description_length,
     intrinsic_dimension,
     log_dimension_ratio,
@@ -42,7 +41,6 @@ __all__ = [
     "DenseProjection",
     "FastfoodProjection",
     "FineTuningHyper",
-    "IntrinsicDimension",
     "LeNet",
     "OneHotProjection",
     "Projection",

@@ -11,25 +11,11 @@ little (SU-A1-P4). Source: arXiv:1804.08838 (SU-A1-F4, SU-A1-F5).
 """
 
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float
 
-from theory_sim.estimate import first_reach, resampled
-
-
-class IntrinsicDimension(NamedTuple):
-    """A dimension, or a logarithm of a ratio of two, with its interval, in the order of the fields of an `Estimate`.
-
-    `window` says how it was interpolated, `doubts` what speaks against it.
-    """
-
-    value: float
-    low: float
-    high: float
-    window: str
-    doubts: tuple[str, ...] = ()
+from theory_sim.estimate import Estimate, few_seeds, first_reach, resampled
 
 
 def intrinsic_dimension(
@@ -38,7 +24,7 @@ def intrinsic_dimension(
     *,
     baseline: float | Float[np.ndarray, " seeds"] = 1.0,
     share: float = 0.9,
-) -> IntrinsicDimension:
+) -> Estimate:
     """Estimate the smallest dimension at which the mean score over seeds is `share` of the mean baseline.
 
     Linear interpolation between the first of the increasing `dims` whose mean is that high and the one before it;
@@ -69,7 +55,7 @@ def log_dimension_ratio(
     *,
     baselines: Sequence[float | Float[np.ndarray, " seeds"]] = (1.0, 1.0),
     share: float = 0.9,
-) -> IntrinsicDimension:
+) -> Estimate:
     """Estimate the natural logarithm of the second intrinsic dimension over the first.
 
     Seeds are resampled for both together: what they share (projection, weights, minibatches) cancels. Infinity where
@@ -125,12 +111,10 @@ def _checked(
     return x, values, np.broadcast_to(direct, len(values))
 
 
-def _bootstrap(
-    of: Callable[[np.ndarray], np.ndarray], count: int, window: str, finite: bool
-) -> IntrinsicDimension:
+def _bootstrap(of: Callable[[np.ndarray], np.ndarray], count: int, window: str, finite: bool) -> Estimate:
     value = float(of(np.arange(count)))
     if not finite or count < 2:
         doubt = "one seed: no interval" if finite else "some runs are not finite"
-        return IntrinsicDimension(value, -np.inf, np.inf, window, (doubt,))
+        return Estimate(value, -np.inf, np.inf, window, (doubt,))
     low, high = resampled(count, of)
-    return IntrinsicDimension(value, float(low), float(high), window)
+    return Estimate(value, float(low), float(high), window, few_seeds(count))
