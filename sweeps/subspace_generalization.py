@@ -31,7 +31,7 @@ SWEEP = Sweep(
     simulation=rounded_digits,
     shape={"labels": ["true", "shuffled"]},
     run={"dim": [0, *DIMS], "examples": EXAMPLES},
-    problem_seeds=8,
+    problem_seeds=12,
     steps=[1000],
     presets={
         "smoke": {"dim": [0, 20, 45, 180], "examples": [42, 336], "problem_seeds": 2, "steps": [20]},

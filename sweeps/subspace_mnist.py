@@ -42,12 +42,12 @@ SWEEP = Sweep(
     simulation=mnist_in_subspaces,
     shape={"network": ["fc", "lenet"]},
     run={"dim": DIMS},
-    problem_seeds=3,
+    problem_seeds=5,
     steps=[EPOCH, 2 * EPOCH],
     presets={
         "smoke": {"network": ["fc"], "dim": [0, 300, 500, 1000], "problem_seeds": 2, "steps": [20]},
         "quick": {},
-        "paper": {"dim": PAPER_DIMS, "steps": [e * EPOCH for e in (1, 2, 5, 10, 20)]},
+        "paper": {"dim": PAPER_DIMS, "problem_seeds": 5, "steps": [e * EPOCH for e in (1, 2, 5, 10, 20)]},
     },
     where=wanted,
 )
