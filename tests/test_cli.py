@@ -1,6 +1,7 @@
 import json
 import shutil
 import sys
+from importlib import metadata
 from pathlib import Path
 
 import pytest
@@ -211,6 +212,10 @@ def test_runs_that_end_badly_are_named(command):
     assert status == 0
     assert "8 runs diverged: the state stopped being finite" in out
     assert "step_size=10000.0" in out
+
+
+def test_the_version_is_told(command):
+    assert command("--version")[:2] == (0, f"theory_sim {metadata.version('theory_sim')}\n")
 
 
 def test_info_tells_versions_and_devices(command):

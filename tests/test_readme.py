@@ -14,7 +14,7 @@ BLOCKS = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
 
 
 def test_the_study_in_the_readme_runs_draws_and_agrees(tmp_path, monkeypatch, capsys):
-    (study,) = [block for block in BLOCKS if "CLAIMS" in block]
+    (study,) = [block for block in BLOCKS if "HB-1" in block]
     assert len(study.strip().splitlines()) <= 55
     (tmp_path / "heavy_ball.py").write_text(study)
     monkeypatch.chdir(tmp_path)
@@ -32,6 +32,19 @@ def test_the_study_in_the_readme_runs_draws_and_agrees(tmp_path, monkeypatch, ca
     data = theory_sim.open_results("results/heavy_ball")
     assert data.sizes["momentum"] == 4
     assert data.sizes["run_seed"] == 32
+
+
+def test_the_claim_about_a_shipped_model_in_the_readme_is_judged(tmp_path, monkeypatch, capsys):
+    (study,) = [block for block in BLOCKS if "MY-1" in block]
+    (tmp_path / "mine.py").write_text(study)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    for verb in ("run", "verify"):
+        monkeypatch.setattr(sys, "argv", ["theory-sim", verb, "mine.py"])
+        with pytest.raises(SystemExit) as stop:
+            cli.main()
+        assert not stop.value.code
+    assert "1 agrees; 1 of 1 controls rejected" in capsys.readouterr().out
 
 
 def test_the_network_in_the_readme_is_trained_and_its_dimension_estimated(tmp_path, monkeypatch, capsys):

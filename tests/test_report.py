@@ -37,7 +37,7 @@ def test_the_ledger_opens_with_what_does_not_agree_and_what_is_known_of_why():
     findings = [verify(claim(1.0), DATA, "good"), verify(claim(3.0, "y is one third"), DATA, "bad")]
     assert [finding.verdict for finding in findings] == ["agrees", "disagrees"]
     text = report.ledger_markdown(findings)
-    head, _, folded = text.partition("<details>")
+    head, _, folded = text.partition("</details>")
     assert "what is known of why" in head
     assert "y is one third" in head
     assert "y is one third" not in folded

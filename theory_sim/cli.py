@@ -10,6 +10,7 @@ import os
 import sys
 import warnings
 from concurrent.futures import Future, ThreadPoolExecutor
+from importlib import metadata
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -45,6 +46,23 @@ app = typer.Typer(
     rich_markup_mode=None,
     add_completion=False,
 )
+
+
+def _tell_version(asked: bool) -> None:
+    if asked:
+        print(f"theory_sim {metadata.version('theory_sim')}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool,
+        typer.Option("--version", help="print the version and stop", callback=_tell_version, is_eager=True),
+    ] = False,
+) -> None:
+    """Simulate what theorems speak of, measure what they bound, and judge the claims."""
+
 
 StudyArgument = Annotated[str, typer.Argument(metavar="STUDY", help="a study's name in sweeps/, or its file")]
 Out = Annotated[Path, typer.Option("--out", help="folder of the results; a study's are in OUT/STUDY")]

@@ -118,8 +118,9 @@ def log_axes(axis: Axes, which: str = "both") -> None:
 def default_figure(data: xr.Dataset) -> Figure:
     """Return a figure of every scalar metric against the step, one line for each value of the longest axis.
 
-    Bands are quantiles over seeds; other axes are held at their first value, which the title says. For
-    studies that bring no figure of their own.
+    Lines are medians and bands quantiles over seeds. Steps at equal distances, as in a record of every step, show a
+    rate on a plain axis, others a power law on a logarithmic one. Other axes are held at their first value, which
+    the title says. For studies that bring no figure of their own.
     """
     seeds = ("problem_seed", "run_seed")
     cells = data["status"].dims
@@ -165,8 +166,14 @@ def _draw_steps(axis: Axes, data: xr.Dataset, values: xr.DataArray, longest: str
             number_or_word = value if isinstance(value, str) else f"{value:.4g}"
             label = f"{longest} = {number_or_word}" if longest else None
             band(axis, steps[steps > 0], runs[:, steps > 0], color=COLORS[number % len(COLORS)], label=label)
-    positive = bool((values.to_numpy()[..., steps > 0] > 0).all())
-    log_axes(axis, "both" if positive else "x")
+    spread = np.diff(steps)
+    if not (spread == spread[:1]).all():
+        axis.set_xscale("log")
+    drawn = values.to_numpy()[..., steps > 0]
+    drawn = drawn[np.isfinite(drawn)]
+    # An exact zero, where a run has arrived, must not hide the decay of the others.
+    if len(drawn) and np.mean(drawn > 0) > 0.5 and not (drawn < 0).any():
+        axis.set_yscale("log")
     axis.set_xlabel("step")
     if longest:
         axis.legend()

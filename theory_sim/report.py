@@ -32,12 +32,11 @@ def console(*, stderr: bool = False) -> Console:
 
 
 def ledger_table(findings: Sequence[Finding], width: int = 150) -> Table:
-    """Return the ledger as a table for the terminal: one line a claim, the source cut to the width that is left."""
+    """Return the ledger as a table for the terminal: one line a claim, its statement cut to the width that is left."""
     rows = [
         (
-            ", ".join(finding.ids),
-            finding.source,
-            finding.label,
+            finding.ids[0],
+            finding.claim,
             finding.predicted or "-",
             measured_words(finding),
             finding.verdict,
@@ -45,25 +44,17 @@ def ledger_table(findings: Sequence[Finding], width: int = 150) -> Table:
         )
         for finding in findings
     ]
-    headings = (
-        "claim",
-        "source",
-        "label",
-        "predicted",
-        "measured [95% interval]",
-        "verdict",
-        "control (measured)",
-    )
+    headings = ("claim", "statement", "predicted", "measured [95% interval]", "verdict", "control (measured)")
     widths = [max(len(cell) for cell in column) for column in zip(headings, *rows, strict=True)]
     left = width - sum(widths[:1] + widths[2:]) - len(headings)
     table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0), header_style="bold")
     for heading, needed in zip(headings, widths, strict=True):
-        cut = min(needed, max(left, 12)) if heading == "source" else needed
+        cut = min(needed, max(left, 24)) if heading == "statement" else needed
         table.add_column(heading, no_wrap=True, overflow="ellipsis", width=cut)
     for row in rows:
         cells = [escape(cell) for cell in row]
-        cells[5] = f"[{COLOURS[row[5]]}]{cells[5]}[/]"
-        cells[6] = f"[{COLOURS[row[6].partition(' ')[0]]}]{cells[6]}[/]"
+        cells[4] = f"[{COLOURS[row[4]]}]{cells[4]}[/]"
+        cells[5] = f"[{COLOURS[row[5].partition(' ')[0]]}]{cells[5]}[/]"
         table.add_row(*cells)
     return table
 
@@ -88,7 +79,9 @@ def ledger_markdown(findings: Sequence[Finding]) -> str:
     lines = [f"{ledger_summary(findings)}.", ""]
     open_ones = [f for f in findings if f.verdict != "agrees" or f.control != "rejected"]
     if open_ones:
-        lines += ["Those that do not agree, or not surely:", "", *_markdown_rows(open_ones, remarks=True), ""]
+        told = "Those that do not agree, or not surely, and what is known of why"
+        lines += [f"<details><summary>{told} ({len(open_ones)})</summary>", ""]
+        lines += [*_markdown_rows(open_ones, remarks=True), "", "</details>", ""]
     for study in dict.fromkeys(finding.study for finding in findings):
         mine = [finding for finding in findings if finding.study == study]
         lines += ["<details>", f"<summary><b>{study}</b>, {ledger_summary(mine)}</summary>", ""]

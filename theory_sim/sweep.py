@@ -146,7 +146,14 @@ class Sweep:
         for kind, defaults in (("problem", simulation.setting), ("run", simulation.hyper)):
             for name, values in getattr(self, kind).items():
                 if name not in fields(defaults):
-                    raise unknown(f"{kind} axis of {_name(self.simulation)}", name, fields(defaults))
+                    other = "run" if kind == "problem" else "problem"
+                    belongs = name in fields(simulation.hyper if kind == "problem" else simulation.setting)
+                    raise unknown(
+                        f"{kind} axis of {_name(self.simulation)}",
+                        name,
+                        fields(defaults),
+                        f"{name!r} is one of its {other} axes: Sweep({other}=...)" if belongs else "",
+                    )
                 _check_values(name, values, getattr(defaults, name), simulation.limits.get(name))
         return simulation
 
