@@ -10,9 +10,9 @@ from theory_sim.plotting import COLORS, band, figure, log_axes, panel_label, the
 from theory_sim.sensing import (
     gauss_newton_rate,
     gradient_learning_curve,
+    initial_share,
     prec_learning_curve,
     scaled_learning_curve,
-    signal_start,
 )
 
 FIXED = ("dim", "true_rank", "max_rank", "step_size", "init_scale")
@@ -41,8 +41,11 @@ def draw(data: xr.Dataset) -> Figure:
 def curve_of(algorithm, data, condition_number):
     """Return the predicted errors at all steps, from the mean log start; None for the method without a prediction."""
     values = np.linspace(1.0, 1.0 / condition_number, int(data["true_rank"]))
-    start = signal_start(
-        int(data["dim"]), int(data["max_rank"]), int(data["true_rank"]), float(data["init_scale"])
+    start = initial_share(
+        1.0,
+        entry_variance=float(data["init_scale"]) ** 2 / int(data["dim"]),
+        rank=int(data["max_rank"]),
+        direction=np.arange(int(data["true_rank"])),
     )
     steps, step_size = int(data["step"][-1]), float(data["step_size"])
     return {

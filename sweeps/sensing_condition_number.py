@@ -23,11 +23,11 @@ from theory_sim.sensing import (
     gauss_newton,
     gauss_newton_rate,
     gradient_learning_curve,
+    initial_share,
     prec_gd,
     prec_learning_curve,
     scaled_gd,
     scaled_learning_curve,
-    signal_start,
     symmetric_gd,
 )
 from theory_sim.sensing.preconditioned import Hyper, squared_distances
@@ -141,8 +141,9 @@ def slope_of(times: np.ndarray, condition_number: np.ndarray) -> np.ndarray:
 def predicted_slope(data: xr.Dataset) -> np.ndarray:
     """Return the exponent in kappa_X of gradient descent in the population, from a mean start."""
     cell = data.squeeze()
-    sizes = (int(cell[name]) for name in ("dim", "max_rank", "true_rank"))
-    start = signal_start(*sizes, float(cell["init_scale"]))
+    dim, rank, true_rank = (int(cell[name]) for name in ("dim", "max_rank", "true_rank"))
+    variance = float(cell["init_scale"]) ** 2 / dim
+    start = initial_share(1.0, entry_variance=variance, rank=rank, direction=np.arange(true_rank))
     kappa = cell["condition_number"].to_numpy()
     return slope_of(
         predicted("GD", np.broadcast_to(start, (len(kappa), *np.shape(start))), kappa, cell), kappa

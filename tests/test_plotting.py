@@ -54,6 +54,14 @@ def test_style_leaves_the_callers_settings_alone():
     assert plt.rcParams["font.size"] == before
 
 
+def test_a_band_ends_where_most_runs_are_lost():
+    figure, axis = plotting.figure(columns=1)
+    runs = np.array([[1.0, 1.0, np.nan], [2.0, np.inf, np.inf], [3.0, 3.0, 3.0]])
+    plotting.band(axis, [1, 2, 3], runs)
+    np.testing.assert_array_equal(axis.lines[0].get_ydata(), [2.0, 2.0, np.nan])
+    plt.close(figure)
+
+
 def test_bars_end_at_the_interval():
     figure, axis = plotting.figure(columns=1)
     plotting.interval(axis, [1.0], Estimate(np.array([2.0]), np.array([1.5]), np.array([3.0])))

@@ -77,8 +77,15 @@ def theory_line(axis: Axes, x: Any, y: Any, label: str | None = None, **changes:
 def band(
     axis: Axes, x: Any, samples: Any, *, color: str | None = None, label: str | None = None, **line: Any
 ) -> None:
-    """Draw runs `[seeds, x]` as their median, and as a band from the 2.5% to the 97.5% quantile."""
-    low, middle, high = np.nanquantile(np.asarray(samples, dtype=float), [0.025, 0.5, 0.975], axis=0)
+    """Draw runs `[seeds, x]` as their median, and as a band from the 2.5% to the 97.5% quantile.
+
+    Nothing is drawn where fewer than half of the runs are finite: the rest does not stand for all.
+    """
+    samples = np.asarray(samples, dtype=float)
+    most = np.isfinite(samples).mean(axis=0) >= 0.5
+    finite = np.where(np.isfinite(samples), samples, np.nan)
+    quantiles = np.nanquantile(np.where(most, finite, 0.0), [0.025, 0.5, 0.975], axis=0)
+    low, middle, high = np.where(most, quantiles, np.nan)
     (drawn,) = axis.plot(x, middle, color=color, label=label, **line)
     axis.fill_between(x, low, high, color=drawn.get_color(), alpha=0.2, linewidth=0)
 

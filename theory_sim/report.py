@@ -130,7 +130,7 @@ def write_generated(findings: Sequence[Finding], figures: Iterable[Path], folder
     r"""Write what the paper includes: `ledger.tex`, `numbers.tex` and `figures.tex`, and the ledger as Markdown.
 
     `numbers.tex` defines `\predicted`, `\measured`, `\verdict` and `\control`, each taking a claim's id; a
-    second claim with the same id has `b` appended, a third `c`.
+    second claim with the same id has `b` appended, a third `c`, a 27th `-27`.
     """
     folder.mkdir(parents=True, exist_ok=True)
     numbers = [rf"\newcommand{{\{name}}}[1]{{\csname claim@#1@{name}\endcsname}}" for name in _FIELDS]
@@ -138,7 +138,8 @@ def write_generated(findings: Sequence[Finding], figures: Iterable[Path], folder
     for finding in findings:
         first = finding.ids[0]
         seen[first] = seen.get(first, 0) + 1
-        key = first if seen[first] == 1 else f"{first}{'abcdefghijklmnopqrstuvwxyz'[seen[first] - 1]}"
+        number = seen[first]
+        key = first + ("" if number == 1 else chr(ord("a") + number - 1) if number <= 26 else f"-{number}")
         values = (finding.predicted, measured_words(finding), finding.verdict, finding.control)
         for name, value in zip(_FIELDS, values, strict=True):
             numbers.append(rf"\expandafter\def\csname claim@{key}@{name}\endcsname{{{_tex(value)}}}")

@@ -300,6 +300,19 @@ def test_a_study_file_that_has_changed_is_read_again(tmp_path):
         assert load_module(study).x == value
 
 
+def test_results_tell_all_processes_that_computed_them(tmp_path, monkeypatch):
+    machine = {"git_commit": "aaa", "device_kind": "cpu", "created": "monday"}
+    monkeypatch.setattr(blocks, "provenance", lambda precision: machine)
+    run(small_sweep(run_seeds=2), tmp_path / "r")
+    assert open_results(tmp_path / "r").attrs["git_commit"] == "aaa"
+    machine = {**machine, "git_commit": "bbb", "created": "tuesday"}
+    run(small_sweep(), tmp_path / "r")
+    machine = {**machine, "git_commit": "ccc"}
+    run(small_sweep(run_seeds=3), tmp_path / "r")  # asks for what is there, and computes nothing
+    told = open_results(tmp_path / "r").attrs
+    assert (told["git_commit"], told["device_kind"]) == ("aaa, bbb", "cpu")
+
+
 def test_another_format_version_and_foreign_folders_are_refused(tmp_path):
     run(small_sweep(), tmp_path / "r")
     header = tmp_path / "r" / "store.json"

@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import threading
 import time
 import warnings
 from collections import Counter
@@ -17,6 +18,7 @@ import numpy as np
 
 from theory_sim.engine import compile as compiler
 from theory_sim.engine.plan import Sizes, halve
+from theory_sim.engine.provenance import provenance
 from theory_sim.engine.store import Store
 from theory_sim.simulation import Simulation, Status
 from theory_sim.study import load_module
@@ -123,6 +125,7 @@ def compile_ahead(job: Job) -> None:
 # Compilation is the one thing that a process must remember: a worker computes thousands of blocks of a job.
 _compiled: dict[tuple, tuple[compiler.Program, Simulation]] = {}
 _KEPT = 8
+_compiling = threading.Lock()
 
 
 def _identity(job: Job, sizes: Sizes) -> tuple:
@@ -132,13 +135,16 @@ def _identity(job: Job, sizes: Sizes) -> tuple:
 
 def _program(job: Job, sizes: Sizes) -> tuple[compiler.Program, Simulation]:
     key = _identity(job, sizes)
-    if key not in _compiled:
-        simulation = _simulation(job.factory, job.shape)
-        program = compiler.build(simulation, np.asarray(job.steps), sizes, jax.local_devices()[: job.devices])
-        while len(_compiled) >= _KEPT:
-            del _compiled[next(iter(_compiled))]
-        _compiled[key] = program, simulation
-    return _compiled[key]
+    with _compiling:  # threads of an executor that want the same program wait for it
+        if key not in _compiled:
+            simulation = _simulation(job.factory, job.shape)
+            program = compiler.build(
+                simulation, np.asarray(job.steps), sizes, jax.local_devices()[: job.devices]
+            )
+            while len(_compiled) >= _KEPT:
+                del _compiled[next(iter(_compiled))]
+            _compiled[key] = program, simulation
+        return _compiled[key]
 
 
 def _simulation(factory: Any, shape: tuple[tuple[str, Any], ...]) -> Simulation:
@@ -182,9 +188,11 @@ def _compute_part(
     )
     records, conclusions, status, diverged_at = jax.device_get(out)
     status = status[:n, :m].astype(np.int8)
-    Store(task.job.store).add_block(
+    store = Store(task.job.store)
+    store.add_block(
         {
             "shape": np.asarray(task.job.key),
+            "provenance": np.asarray(store.add_provenance(provenance(task.job.precision))),
             **{f"axis/{name}": values[:n] for name, values in problems.items()},
             **{f"axis/{name}": values[:n, :m] for name, values in runs.items()},
             **{f"metric/{name}": value[:n, :m] for name, value in {**records, **conclusions}.items()},

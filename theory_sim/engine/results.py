@@ -45,13 +45,14 @@ def _assemble(store: Store) -> xr.Dataset:
     arrays = _allocate(shapes, sizes, len(steps))
     status = np.full(sizes, -1, np.int8)
     diverged = np.full(sizes, -1, np.int32)
-    seconds = 0.0
+    seconds, sources = 0.0, set()
     for block in store.blocks():
         shape = shapes[str(block["shape"])]
         where, kept = _positions(block, shape, axes, index, sizes)
         status.reshape(-1)[where] = block["status"][kept]
         diverged.reshape(-1)[where] = block["diverged_at"][kept]
         seconds += float(block["seconds"])
+        sources |= {str(block["provenance"])} if "provenance" in block else set()
         for name in shape["metrics"]:
             target, values = arrays[name], block[f"metric/{name}"][kept]
             flat = target.reshape(-1, *target.shape[len(sizes) :])
@@ -78,7 +79,7 @@ def _assemble(store: Store) -> xr.Dataset:
     variables["status"] = xr.Variable(dims, status, flags)
     variables["diverged_at"] = xr.Variable(dims, diverged, {"long_name": "first step not finite, or -1"})
     return xr.Dataset(
-        variables, coordinates, {**_provenance(store, header, shapes, requests), "seconds": seconds}
+        variables, coordinates, {**_provenance(store, header, shapes, requests, sources), "seconds": seconds}
     )
 
 
@@ -240,9 +241,18 @@ def _plain(value: Any) -> Any:
     return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else str(value)
 
 
-def _provenance(store: Store, header: dict, shapes: dict, requests: dict) -> dict[str, Any]:
+def _provenance(
+    store: Store, header: dict, shapes: dict, requests: dict, sources: set[str]
+) -> dict[str, Any]:
+    """Return the attributes of the results; where blocks come from several processes, all their values."""
     latest: dict[str, Any] = list(requests.values())[-1] if requests else {}
-    attributes = {**latest.get("provenance", {}), "study": store.path.name, "title": latest.get("name", "")}
+    records = [record for key, record in store.read("provenance").items() if key in sources]
+    records = records or [latest.get("provenance", {})]  # of a store that tells it of its requests alone
+    attributes: dict[str, Any] = {}
+    for name in dict.fromkeys(name for record in records for name in record):
+        values = list(dict.fromkeys(record.get(name) for record in records))
+        attributes[name] = values[0] if len(values) == 1 else ", ".join(map(str, values))
+    attributes |= {"study": store.path.name, "title": latest.get("name", "")}
     attributes |= {name: value for name, value in header.items() if name != "steps"}
     attributes["computation"] = " ".join(sorted(shape["digest"] for shape in shapes.values()))
     attributes["requests"] = json.dumps([request["axes"] for request in requests.values()])

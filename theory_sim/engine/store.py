@@ -3,8 +3,9 @@
 ```
 DIR/NAME/store.json         what every block shares: simulation, recorded steps, precision, root seed
          shapes/KEY.json    one combination of shape axes: digest of the computation, sizes, metadata
-         requests/KEY.json  one request: its axes and seeds, and the provenance of the machine that ran it
-         blocks/KEY.npz     the cells of one block by value, and their metrics
+         requests/KEY.json  one request: its axes and seeds
+         provenance/KEY.json  versions, commit and device of a process that computed blocks
+         blocks/KEY.npz     the cells of one block by value, their metrics, and the key of their provenance
 ```
 
 Files appear whole (temporary file, fsync, rename) and never change: a complete file is its own completeness
@@ -28,6 +29,7 @@ import numpy as np
 from theory_sim.errors import StoreError
 
 FORMAT = 1
+KINDS = ("shapes", "requests", "provenance", "blocks")
 
 
 @dataclass(frozen=True)
@@ -37,7 +39,7 @@ class Store:
     path: Path
 
     def read(self, kind: str) -> dict[str, dict]:
-        """Return all records of a kind (`shapes`, `requests`) by key, oldest first."""
+        """Return all records of a kind (`shapes`, `requests`, `provenance`) by key, oldest first."""
         files = sorted(
             (self.path / kind).glob("*.json"), key=lambda file: (file.stat().st_mtime_ns, file.name)
         )
@@ -60,6 +62,12 @@ class Store:
         """Keep what was asked, by whom computed."""
         key = key_of({name: record[name] for name in ("axes", "name")})
         _write_once(self.path / "requests" / f"{key}.json", record)
+
+    def add_provenance(self, record: Mapping[str, Any]) -> str:
+        """Keep the provenance of a process that computes blocks, and return its key."""
+        key = key_of({name: value for name, value in record.items() if name != "created"})
+        _write_once(self.path / "provenance" / f"{key}.json", record)
+        return key
 
     def add_block(self, arrays: Mapping[str, np.ndarray]) -> None:
         """Write one finished block under the digest of its cells."""
@@ -120,7 +128,7 @@ def create_store(path: str | os.PathLike, header: Mapping[str, Any], *, fresh: b
     if store.path.is_dir() and any(store.path.iterdir()):
         _require_ours(store.path)
     try:
-        for kind in ("shapes", "requests", "blocks"):
+        for kind in KINDS:
             (store.path / kind).mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise StoreError(f"cannot write results to {store.path}: {error.strerror}") from error
@@ -149,11 +157,7 @@ def key_of(record: Any) -> str:
 
 def _require_ours(path: Path) -> None:
     # The first process to write makes the folders before store.json; a second may look in between.
-    if not (path / "store.json").is_file() and {p.name for p in path.iterdir()} - {
-        "shapes",
-        "requests",
-        "blocks",
-    }:
+    if not (path / "store.json").is_file() and {p.name for p in path.iterdir()} - set(KINDS):
         raise StoreError(f"{path} is not empty and holds no results of theory_sim; it is left alone")
 
 

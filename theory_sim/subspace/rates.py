@@ -6,11 +6,10 @@ Pure functions of numbers; nothing here is simulated.
 import math
 from collections.abc import Sequence
 from functools import lru_cache
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import scipy.stats
-from scipy.stats._distn_infrastructure import rv_frozen
 
 from theory_sim.subspace.sparse import column_entries
 
@@ -22,7 +21,7 @@ class GramMoments(NamedTuple):
     inner_product_variance: float
 
 
-def reachable_loss_law(codimension: int, dim: int, *, positive: bool = False) -> rv_frozen:
+def reachable_loss_law(codimension: int, dim: int, *, positive: bool = False) -> Any:
     """Return the law of `best loss / initial loss` on a quadratic of codimension k: `Beta((k-d)/2, d/2)`.
 
     A scipy distribution with `mean()`, `cdf`, `ppf`, ...; its mean is `1 - d/k`. At dim >= codimension the ratio

@@ -11,6 +11,7 @@ from theory_sim.sensing import (
     gauss_newton,
     gauss_newton_rate,
     gradient_learning_curve,
+    initial_share,
     iterations_per_log_scale,
     least_scale_exponent,
     noise_amplification,
@@ -18,7 +19,6 @@ from theory_sim.sensing import (
     prec_learning_curve,
     scaled_gd,
     scaled_learning_curve,
-    signal_start,
     symmetric_gd,
     weight_normalized,
     weight_normalized_curve,
@@ -63,7 +63,8 @@ def test_mean_log_start_is_that_of_gaussian_starts():
     init = lambda key: simulation.init(key, problem, hyper).signal_start  # noqa: E731
     starts = np.log(jax.vmap(init)(jax.random.split(jax.random.key(1), 3000)))
     spread = starts.std(axis=0) / np.sqrt(len(starts))
-    assert np.all(np.abs(starts.mean(axis=0) - np.log(signal_start(12, 4, 3, 0.01))) < 4 * spread)
+    predicted = initial_share(1.0, entry_variance=0.01**2 / 12, rank=4, direction=np.arange(3))
+    assert np.all(np.abs(starts.mean(axis=0) - np.log(predicted)) < 4 * spread)
 
 
 @pytest.mark.parametrize("damping", [None, 0.05, 0.3])

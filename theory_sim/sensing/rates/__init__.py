@@ -35,7 +35,6 @@ from theory_sim.sensing.rates.preconditioned import (
     noise_amplification,
     prec_learning_curve,
     scaled_learning_curve,
-    signal_start,
     weight_normalized_curve,
     weight_normalized_rate,
 )
@@ -96,7 +95,6 @@ __all__ = [
     "scaled_polyak_rate",
     "schedule_floor",
     "sign_field_strength",
-    "signal_start",
     "slowest_curvature",
     "small_start_exponent_bound",
     "stage_exponent",

@@ -17,22 +17,11 @@ is learnt the square of what its successor has grown to by then, `alpha^(2 - 2 g
 from collections.abc import Callable
 
 import numpy as np
-import scipy.special
 from numpy.typing import ArrayLike, NDArray
 
 from theory_sim.sensing.rates.floors import noise_edge
 
 Curve = NDArray[np.float64]
-
-
-def signal_start(dim: int, rank: int, true_rank: int, init_scale: float) -> Curve:
-    """Return the geometric mean of what each direction of the target starts from, in the order of learning.
-
-    Derived: row i of the Gaussian `U^T X_0`, of variance `alpha^2 / n`, lies off the span of the i rows before it by
-    `(alpha^2 / n) chi^2` with `k - i` degrees of freedom, whose mean logarithm is `digamma((k - i) / 2) + log 2`.
-    """
-    freedom = rank - np.arange(true_rank)
-    return np.asarray(init_scale**2 / dim * 2 * np.exp(scipy.special.digamma(freedom / 2)))
 
 
 def gradient_learning_curve(
