@@ -18,10 +18,11 @@ def draw(data: xr.Dataset) -> Figure:
     for color, tokens in zip(COLORS, computed(runs)["tokens"].to_numpy(), strict=False):
         dims, each = shares(runs.sel(tokens=tokens))
         interval(axes[0], dims, proportion(each), label=f"$T = {tokens}$", color=color, linestyle="-")
-        theory_line(axes[0], [float(support_dim(5, tokens))] * 2, [0.4, 0.6], color=color, linestyle="-")
+        label = "half, derived" if tokens == 3 else None
+        theory_line(axes[0], [float(support_dim(5, tokens))] * 2, [0.3, 0.7], label, zorder=4)
     log_axes(axes[0], "x")
-    axes[0].set(xlabel="dimension $d$  (bars: derived)", ylabel="share with support tokens alone")
-    axes[0].set_ylim(-0.03, 1.25)
+    axes[0].set(xlabel="dimension $d$", ylabel="share with support tokens alone")
+    axes[0].set_ylim(-0.03, 1.42)
     axes[0].legend(loc="upper left", ncols=2)
     for axis, letter, name, title in (
         (axes[1], "b", "tokens", "five sequences"),
@@ -46,6 +47,7 @@ def draw_threshold(axis, data, name):
     log_axes(axis, "both")
     axis.set_xticks(sizes, [str(size) for size in sizes])
     axis.set_xticks([], minor=True)
+    axis.set_ylim(top=2.2 * axis.get_ylim()[1])
     axis.set(xlabel={"tokens": "tokens $T$", "inputs": "sequences $n$"}[name], ylabel="dimension $d$")
     axis.legend(loc="upper left")
 
