@@ -17,10 +17,10 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 
-def ranks(values: Float[Array, " count"]) -> Int[Array, " count"]:
+def sort_places(values: Float[Array, " count"]) -> Int[Array, " count"]:
     """Return the place of each value in increasing order, from 0; equal values are ordered by their index.
 
-    By counting all pairs: XLA takes seconds to compile a sort for a CPU. The ranks of independent uniform numbers are
+    By counting all pairs: XLA takes seconds to compile a sort for a CPU. The places of independent uniform numbers are
     a random permutation.
     """
     index = jnp.arange(len(values))
@@ -57,7 +57,7 @@ def leading_directions(
     scaled = update / jnp.where(scale > 0, scale, 1.0)
     gram = jnp.pad(scaled.T @ scaled, (0, even - dim))
     squares, vectors = _jacobi(gram)
-    order = jnp.zeros(even, int).at[ranks(-squares)].set(jnp.arange(even), unique_indices=True)
+    order = jnp.zeros(even, int).at[sort_places(-squares)].set(jnp.arange(even), unique_indices=True)
     values = scale * jnp.sqrt(jnp.maximum(squares[order], 0.0))
     return values[:dim], vectors[order][:dim, :dim]
 

@@ -8,7 +8,14 @@ import pytest
 import scipy.stats
 from hypothesis import given
 
-from theory_sim.attention import Setting, draw_data, draw_sequences, equicorrelated, orthonormal_rows, ranks
+from theory_sim.attention import (
+    Setting,
+    draw_data,
+    draw_sequences,
+    equicorrelated,
+    orthonormal_rows,
+    sort_places,
+)
 
 SEEDS = st.integers(0, 2**31 - 1)
 BASIS = orthonormal_rows(jax.random.normal(jax.random.key(3), (7, 7)))
@@ -134,4 +141,4 @@ def test_more_samples_keep_the_first():
 @given(st.lists(st.sampled_from([0.0, 1.0, 2.5, -3.0, 7.0]), min_size=6, max_size=6))
 def test_ranks_are_those_of_a_stable_sort(values):
     expected = np.argsort(np.argsort(values, kind="stable"), kind="stable")
-    np.testing.assert_array_equal(ranks(jnp.asarray(values)), expected)
+    np.testing.assert_array_equal(sort_places(jnp.asarray(values)), expected)

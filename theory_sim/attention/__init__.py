@@ -106,7 +106,7 @@ from theory_sim.attention.updates import (
     principal_angles,
     stable_rank,
 )
-from theory_sim.decompositions import leading_directions, orthonormal_rows, ranks
+from theory_sim.decompositions import leading_directions, orthonormal_rows, sort_places
 
 __all__ = [
     "EARLY_LOSS",
@@ -181,7 +181,6 @@ __all__ = [
     "pruning_ranks",
     "quadratic_head",
     "quantiles",
-    "ranks",
     "regularization_path",
     "relu_head",
     "removals",
@@ -193,6 +192,7 @@ __all__ = [
     "selection_capture",
     "selection_outcome",
     "signal_ratio",
+    "sort_places",
     "spectral_gap",
     "stable_rank",
     "stall_norm",

@@ -19,7 +19,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
-from theory_sim.decompositions import orthonormal_rows, ranks
+from theory_sim.decompositions import orthonormal_rows, sort_places
 from theory_sim.draws import uniform
 
 UNBOUNDED = 1e9
@@ -124,7 +124,7 @@ def _sequences(
     order, choice = uniform[:, 4 : 4 + tokens], uniform[:, 4 + tokens : 4 + 2 * tokens]
     classes = setting.classes
     labels = _below(classes, label)
-    place = (jax.vmap(ranks)(order) + offset[:, None].astype(float)) / tokens
+    place = (jax.vmap(sort_places)(order) + offset[:, None].astype(float)) / tokens
     relevant = place < setting.relevant_fraction
     confusion = ~relevant & (place < setting.relevant_fraction + setting.confusion_fraction)
     own = labels[:, None]

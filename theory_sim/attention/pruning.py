@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from theory_sim.decompositions import ranks
+from theory_sim.decompositions import sort_places
 
 ORDERS = ("small_first", "large_first", "random")
 UNIMODAL_SEPARATION = 0.75
@@ -70,7 +70,7 @@ def two_groups(norms: Float[Array, " width"], count: int | Array | None = None) 
 
 def in_order(values: Float[Array, " count"]) -> Float[Array, " count"]:
     """Return the values in increasing order."""
-    return jnp.zeros_like(values).at[ranks(values)].set(values, unique_indices=True)
+    return jnp.zeros_like(values).at[sort_places(values)].set(values, unique_indices=True)
 
 
 def quantiles(
@@ -95,7 +95,7 @@ def pruning_ranks(
     width = len(norms)
     used = jnp.arange(width) < (width if count is None else count)
     scores = jnp.stack([norms, -norms, shuffle.astype(norms.dtype)])
-    return jax.vmap(ranks)(jnp.where(used, scores, jnp.inf))
+    return jax.vmap(sort_places)(jnp.where(used, scores, jnp.inf))
 
 
 def kept(

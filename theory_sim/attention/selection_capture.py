@@ -30,7 +30,7 @@ from theory_sim.attention.margin import max_margin_of_pairs
 from theory_sim.attention.selection_direction import SLACK
 from theory_sim.attention.selection_gradient import Problem, log_attention, token_scores
 from theory_sim.attention.token_selection import Direct, token_selection
-from theory_sim.decompositions import ranks
+from theory_sim.decompositions import sort_places
 from theory_sim.simulation import Metrics, Simulation, Variable
 
 
@@ -107,7 +107,7 @@ def selection_capture(*, inputs: int, tokens: int, dim: int) -> Simulation:
 def _sample(key: PRNGKeyArray, setting: Setting, *, plain: Simulation) -> Target:
     problem = plain.sample(key, plain.setting._replace(score_spread=setting.score_spread))
     scores = token_scores(problem)
-    places = ranks(-scores[0])
+    places = sort_places(-scores[0])
     chosen = jnp.argmax(scores, axis=1).at[0].set(jnp.argmax(places == setting.place))
     inputs, count = scores.shape
     best = jnp.argmax(scores, axis=1)

@@ -27,7 +27,7 @@ from theory_sim.attention.network import Weights, heads, hinge, neurons
 from theory_sim.attention.patterns import Sequences, Setting, draw_data
 from theory_sim.attention.task_vector_observations import conclude_on, observe_on, variables_of
 from theory_sim.attention.transformer import INFINITY, limits, random_batch, refuse, validate
-from theory_sim.decompositions import ranks
+from theory_sim.decompositions import sort_places
 from theory_sim.draws import normal
 from theory_sim.simulation import Simulation
 
@@ -135,7 +135,7 @@ def _init(key: PRNGKeyArray, problem: Problem, hyper: Hyper, *, dim: int, max_wi
         attention=hyper.attention_scale * jnp.eye(dim) + hyper.attention_noise * drawn[:dim, :dim],
         value=jnp.where(used, hyper.value_scale * drawn[dim:, :dim], 0.0),
     )
-    return State(start, start, shuffle=ranks(drawn[dim:, dim]))
+    return State(start, start, shuffle=sort_places(drawn[dim:, dim]))
 
 
 def _step(

@@ -15,7 +15,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from theory_sim.attention.network import Weights
 from theory_sim.attention.patterns import Sequences
-from theory_sim.decompositions import ranks
+from theory_sim.decompositions import sort_places
 
 TOKEN_ORDERS = ("irrelevant_first", "noisy_first", "at_random")
 
@@ -33,7 +33,7 @@ def removals(data: Sequences, dtype: jnp.dtype) -> Int[Array, "orders samples to
     """
     harm = jnp.where(data.irrelevant, 0, jnp.where(data.relevant, 2, 1)).astype(dtype)
     in_turn = jnp.broadcast_to(jnp.arange(data.noise.shape[1], dtype=dtype), data.noise.shape)
-    return jax.vmap(jax.vmap(ranks))(jnp.stack([harm, -data.noise, in_turn]))
+    return jax.vmap(jax.vmap(sort_places))(jnp.stack([harm, -data.noise, in_turn]))
 
 
 def outputs_without(

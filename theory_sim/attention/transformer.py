@@ -22,7 +22,7 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray
 from theory_sim.attention.network import Weights, heads, hinge, neurons
 from theory_sim.attention.observations import conclude_on, observe_on, variables_of
 from theory_sim.attention.patterns import Sequences, Setting, draw_data, draw_sequences
-from theory_sim.decompositions import orthonormal_rows, ranks
+from theory_sim.decompositions import orthonormal_rows, sort_places
 from theory_sim.draws import normal
 from theory_sim.simulation import Simulation
 
@@ -219,7 +219,7 @@ def _init(key: PRNGKeyArray, problem: Problem, hyper: Hyper, *, dim: int, max_wi
         value=hyper.value_scale * jnp.eye(dim) + hyper.value_error * error,
         output=jnp.where(used, hyper.output_scale * drawn[:, :dim], 0.0),
     )
-    return State(start, start, shuffle=ranks(drawn[:, dim]))
+    return State(start, start, shuffle=sort_places(drawn[:, dim]))
 
 
 def _step(
