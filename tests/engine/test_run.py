@@ -1,4 +1,3 @@
-import json
 import pickle
 from concurrent.futures import ThreadPoolExecutor
 
@@ -8,8 +7,8 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from tests.examples import Hyper, Setting, random_walk, scalar_descent, small_sweep
-from theory_sim import RequestError, Simulation, Status, StoreError, Sweep, open_results, run, trajectory
+from tests.examples import Setting, random_walk, scalar_descent, small_sweep
+from theory_sim import RequestError, Simulation, Status, Sweep, open_results, run, trajectory
 from theory_sim.engine import block as blocks
 from theory_sim.engine import compile as compiler
 from theory_sim.simulation import problem_key, run_key
@@ -19,24 +18,6 @@ from theory_sim.study import load_module
 @pytest.fixture(autouse=True)
 def _forget_programs():
     blocks._compiled.clear()
-
-
-def test_results_are_labelled_and_equal_single_trajectories(tmp_path):
-    sweep = small_sweep(problem_seeds=2)
-    summary = run(sweep, tmp_path / "r")
-    assert (summary.cells, summary.computed, summary.found, summary.programs) == (160, 160, 0, 1)
-    data = open_results(tmp_path / "r")
-    assert data["distance"].dims == ("curvature", "problem_seed", "step_size", "run_seed", "step")
-    assert data["distance"].attrs == {"long_name": "distance to the minimum", "units": "m"}
-    assert data["complete"].all()
-    assert (data["status"] == Status.FINISHED).all()
-    for name in ("jax", "git_commit", "device_kind", "precision", "root_seed", "computation", "seconds"):
-        assert name in data.attrs
-    simulation = scalar_descent()
-    alone = trajectory(simulation, sweep.steps)(run_key(jax.random.key(0), 1, 3), 2.0, Hyper(0.5))["distance"]
-    cell = data["distance"].sel(curvature=2.0, problem_seed=1, step_size=0.5, run_seed=3)
-    # The runs are spread over four devices here, the lone trajectory is not: sharded equals unsharded.
-    np.testing.assert_allclose(cell, alone, rtol=1e-13)
 
 
 def test_draws_depend_on_a_cells_own_seeds_alone(tmp_path):
@@ -90,22 +71,6 @@ def test_running_again_computes_nothing_and_new_values_only_what_is_new(tmp_path
     assert np.all(np.diff(after["step_size"]) > 0)
     same = after.sel({name: before[name] for name in before["status"].dims})
     xr.testing.assert_identical(before.drop_attrs(), same.drop_attrs())
-
-
-def test_a_value_swept_later_finds_the_cells_computed_at_its_default(tmp_path):
-    run(Sweep(scalar_descent, run_seeds=3, steps=5), tmp_path / "r")
-    assert (
-        run(
-            Sweep(scalar_descent, run={"step_size": [0.1, 0.2]}, run_seeds=3, steps=5), tmp_path / "r"
-        ).computed
-        == 3
-    )
-
-
-def test_smaller_requests_leave_the_rest_in_place(tmp_path):
-    run(small_sweep(), tmp_path / "r")
-    assert run(small_sweep(run_seeds=1), tmp_path / "r").computed == 0
-    assert open_results(tmp_path / "r").sizes["run_seed"] == 4
 
 
 def test_shards_together_are_the_whole(tmp_path):
@@ -206,186 +171,11 @@ def test_sizes_follow_the_free_memory(monkeypatch):
         compiler.build(*args)
 
 
-def test_a_store_of_another_sweep_is_refused_with_what_differs(tmp_path):
-    run(small_sweep(), tmp_path / "r")
-    for changes, message in [
-        ({"steps": 50}, "steps: .* there, .* asked"),
-        ({"root_seed": 7}, "root_seed: 0 there, 7 asked"),
-    ]:
-        with pytest.raises(StoreError, match=message):
-            run(small_sweep(**changes), tmp_path / "r")
-    with pytest.raises(StoreError, match='precision: "float64" there, "float32" asked'):
-        run(small_sweep(), tmp_path / "r", precision="float32")
-    with pytest.raises(StoreError, match="simulation"):
-        run(Sweep(random_walk, steps=small_sweep().steps), tmp_path / "r")
-    assert run(small_sweep(steps=50), tmp_path / "r", fresh=True).computed == 80
-
-
-def test_other_formulas_are_refused_but_other_words_are_not(tmp_path):
-    def factory():
-        return made
-
-    made = scalar_descent()
-    run(Sweep(factory, steps=5), tmp_path / "r")
-    made = scalar_descent()._replace(
-        step=lambda key, curvature, hyper, y: y - hyper.step_size * curvature * y
-    )
-    assert run(Sweep(factory, steps=5), tmp_path / "r").computed == 0
-    made = scalar_descent()._replace(
-        step=lambda key, problem, hyper, x: x - 2 * hyper.step_size * problem * x
-    )
-    with pytest.raises(StoreError, match="other formulas"):
-        run(Sweep(factory, steps=5), tmp_path / "r")
-
-
-@pytest.mark.parametrize("hidden", ["captured by an inner function", "in the rule of a batch"])
-def test_formulas_that_a_trace_of_one_run_does_not_show_are_refused_as_well(tmp_path, hidden):
-    def factory():
-        if hidden == "captured by an inner function":
-            rates = jnp.asarray([0.5, rate])
-            shrink = jax.jit(lambda x: x * rates.prod())
-        else:
-            shrink = jax.custom_batching.custom_vmap(lambda x: 0.5 * x)
-            shrink.def_vmap(lambda size, batched, x: (rate * x, batched[0]))
-        return scalar_descent()._replace(step=lambda key, problem, hyper, x: shrink(x))
-
-    rate = 0.5
-    run(Sweep(factory, steps=5), tmp_path / "r")
-    assert run(Sweep(factory, steps=5), tmp_path / "r").computed == 0
-    rate = 0.25
-    with pytest.raises(StoreError, match="other formulas"):
-        run(Sweep(factory, steps=5), tmp_path / "r")
-
-
-def test_a_shard_does_not_begin_by_removing_what_others_computed(tmp_path):
-    run(small_sweep(), tmp_path / "r", shard=(0, 2))
-    with pytest.raises(RequestError, match="what other shards have computed"):
-        run(small_sweep(), tmp_path / "r", shard=(1, 2), fresh=True)
-    run(small_sweep(), tmp_path / "r", shard=(1, 2))
-    assert open_results(tmp_path / "r")["complete"].all()
-
-
-def test_a_default_that_each_shape_has_for_itself_stays_in_the_results(tmp_path):
-    def factory(*, max_rank):
-        walk = random_walk(max_rank=max_rank)
-        return walk._replace(hyper=walk.hyper._replace(rank=max_rank))
-
-    run(Sweep(factory, shape={"max_rank": [2, 4]}, steps=3), tmp_path / "r")
-    run(Sweep(factory, shape={"max_rank": [4]}, run={"rank": [3]}, steps=3), tmp_path / "r")
-    complete = open_results(tmp_path / "r")["complete"].squeeze(drop=True).transpose("max_rank", "rank")
-    assert complete["rank"].to_numpy().tolist() == [2, 3, 4]
-    assert complete.to_numpy().tolist() == [[True, False, False], [False, True, True]]
-
-
-def test_a_metric_has_one_meaning(tmp_path):
-    def factory():
-        return scalar_descent()._replace(conclude=lambda problem, hyper, records, x: {"distance": x})
-
-    with pytest.raises(RequestError, match="observe and conclude both give a metric 'distance'"):
-        run(Sweep(factory, steps=3), tmp_path / "r")
-
-
-def test_a_whole_number_does_not_silently_become_the_floor_of_a_step(tmp_path):
-    def factory():
-        return scalar_descent()._replace(init=lambda key, problem, hyper: jnp.asarray(8))
-
-    with pytest.raises(RequestError, match="step gives float64 for a state that init gives as int64"):
-        run(Sweep(factory, steps=3), tmp_path / "r")
-
-
 def test_a_study_file_that_has_changed_is_read_again(tmp_path):
     study = tmp_path / "study.py"
     for value in (1, 2):
         study.write_text(f"x = {value}")
         assert load_module(study).x == value
-
-
-def test_results_tell_all_processes_that_computed_them(tmp_path, monkeypatch):
-    machine = {"git_commit": "aaa", "device_kind": "cpu", "created": "monday"}
-    monkeypatch.setattr(blocks, "provenance", lambda precision: machine)
-    run(small_sweep(run_seeds=2), tmp_path / "r")
-    assert open_results(tmp_path / "r").attrs["git_commit"] == "aaa"
-    machine = {**machine, "git_commit": "bbb", "created": "tuesday"}
-    run(small_sweep(), tmp_path / "r")
-    machine = {**machine, "git_commit": "ccc"}
-    run(small_sweep(run_seeds=3), tmp_path / "r")  # asks for what is there, and computes nothing
-    told = open_results(tmp_path / "r").attrs
-    assert (told["git_commit"], told["device_kind"]) == ("aaa, bbb", "cpu")
-
-
-def test_another_format_version_and_foreign_folders_are_refused(tmp_path):
-    run(small_sweep(), tmp_path / "r")
-    header = tmp_path / "r" / "store.json"
-    header.write_text(json.dumps({**json.loads(header.read_text()), "format": 99}))
-    with pytest.raises(StoreError, match="format 99"):
-        open_results(tmp_path / "r")
-    with pytest.raises(StoreError, match="format"):
-        run(small_sweep(), tmp_path / "r")
-    foreign = tmp_path / "foreign"
-    foreign.mkdir()
-    (foreign / "thesis.tex").write_text("precious")
-    for attempt in (lambda: run(small_sweep(), foreign), lambda: run(small_sweep(), foreign, fresh=True)):
-        with pytest.raises(StoreError, match="holds no results of theory_sim"):
-            attempt()
-    assert (foreign / "thesis.tex").read_text() == "precious"
-    with pytest.raises(StoreError, match="no such folder"):
-        open_results(tmp_path / "absent")
-
-
-def test_a_damaged_block_is_named(tmp_path):
-    run(small_sweep(), tmp_path / "r")
-    file = next((tmp_path / "r" / "blocks").glob("*.npz"))
-    file.write_bytes(file.read_bytes()[:200])
-    with pytest.raises(StoreError, match=file.name):
-        open_results(tmp_path / "r")
-
-
-def test_diverged_cells_are_stored_as_such(tmp_path):
-    summary = run(
-        Sweep(scalar_descent, run={"step_size": [0.1, 5.0]}, run_seeds=3, steps=1000), tmp_path / "r"
-    )
-    assert summary.statuses == {Status.FINISHED: 3, Status.DIVERGED: 3}
-    data = open_results(tmp_path / "r")
-    assert (data["diverged_at"].sel(step_size=5.0) > 0).all()
-    assert np.isfinite(data["distance"].sel(step_size=0.1)).all()
-
-
-def test_cells_left_out_are_missing_not_wrong(tmp_path):
-    sweep = Sweep(
-        random_walk,
-        shape={"dim": [3, 5]},
-        run={"rank": [1, 2]},
-        run_seeds=2,
-        steps=4,
-        where=lambda dim, rank, **_: (dim == 5) | (rank == 1),
-    )
-    run(sweep, tmp_path / "r")
-    data = open_results(tmp_path / "r")
-    assert data["complete"].sum() == sweep.cells == 6
-    missing = data.sel(dim=3, rank=2)
-    assert np.isnan(missing["norm"]).all()
-    assert (missing["status"] == -1).all()
-
-
-def test_shape_axes_may_hold_none_and_words(tmp_path):
-    def variant(*, rule="plain", size=None):
-        return scalar_descent()
-
-    run(Sweep(variant, shape={"rule": ["plain", "fancy"], "size": [None, 3]}, steps=3), tmp_path / "r")
-    data = open_results(tmp_path / "r")
-    assert data["rule"].to_numpy().tolist() == ["plain", "fancy"]
-    assert data["size"].to_numpy().tolist() == ["None", "3"]
-    assert data["complete"].all()
-
-
-def test_a_variable_that_does_not_fit_its_metric_is_refused(tmp_path):
-    from theory_sim import Variable
-
-    def factory():
-        return scalar_descent()._replace(variables={"distance": Variable("d", dims={"row": [1, 2]})})
-
-    with pytest.raises(RequestError, match="metric 'distance' has shape"):
-        run(Sweep(factory, steps=3), tmp_path / "r")
 
 
 @pytest.mark.parametrize("precision", ["float32", "float64"])
@@ -417,49 +207,3 @@ def test_decompositions_on_a_cpu_run_on_one_device_and_many_are_warned_of(tmp_pa
     monkeypatch.setenv("PJRT_NPROC", "4")
     with pytest.warns(RuntimeWarning, match="4 matrix decompositions"):
         compiler.devices_for(compiler.inspect(decomposing(count=4), np.array([0, 1])))
-
-
-def test_another_default_is_refused_because_it_is_another_result(tmp_path):
-    def factory():
-        return scalar_descent()._replace(hyper=Hyper(step_size))
-
-    step_size = 0.1
-    run(Sweep(factory, steps=5), tmp_path / "r")
-    step_size = 0.5
-    with pytest.raises(StoreError, match=r"default step_size=0\.1, now 0\.5"):
-        run(Sweep(factory, steps=5), tmp_path / "r")
-
-
-def test_a_request_that_cannot_run_removes_nothing(tmp_path):
-    run(small_sweep(), tmp_path / "r")
-
-    def broken():
-        return scalar_descent()._replace(step=lambda *a: a[9])
-
-    with pytest.raises(RequestError, match="IndexError"):
-        run(Sweep(broken, steps=5), tmp_path / "r", fresh=True)
-    assert open_results(tmp_path / "r")["complete"].all()
-
-
-@pytest.mark.parametrize("file", ["store.json", "shapes", "requests"])
-@pytest.mark.parametrize("content", ["[]", '{"format": 1}', "", None])
-def test_a_damaged_store_is_told_in_one_line(tmp_path, file, content):
-    run(small_sweep(), tmp_path / "r")
-    path = tmp_path / "r" / file
-    path = path if path.is_file() else next(path.glob("*.json"))
-    path.unlink() if content is None else path.write_text(content)
-    with pytest.raises(StoreError):
-        open_results(tmp_path / "r")
-
-
-def test_a_metric_may_not_have_the_name_of_an_axis(tmp_path):
-    def factory():
-        return scalar_descent()._replace(observe=lambda p, h, x: {"step_size": x}, variables={})
-
-    with pytest.raises(RequestError, match="metric 'step_size' has the name of an axis"):
-        run(Sweep(factory, run={"step_size": [0.1]}, steps=3), tmp_path / "r")
-
-
-def test_a_sweep_without_cells_is_refused(tmp_path):
-    with pytest.raises(RequestError, match="no cells"):
-        run(Sweep(scalar_descent, steps=3, where=lambda **axes: False), tmp_path / "r")
