@@ -4,6 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
+from theory_sim.engine.memory import _allowed_memory
 from theory_sim.engine.plan import MAX_RUNS, Sizes, choose_sizes, cut, halve
 
 masks = arrays(bool, st.tuples(st.integers(1, 9), st.integers(1, 12)))
@@ -100,3 +101,18 @@ def test_a_cheap_simulation_gets_wide_blocks_and_a_heavy_one_short_ones():
     heavy = choose_sizes(wanted, state_bytes=8, run_flops=1e10, platform="cpu", devices=1)
     assert cheap.cells == pytest.approx(MAX_RUNS, rel=0.1)
     assert heavy.cells <= 1000
+
+
+def test_the_limit_of_a_container_counts(tmp_path):
+    membership = tmp_path / "cgroup"
+    membership.write_text("0::/jobs/one\n")
+    inner = tmp_path / "jobs" / "one"
+    inner.mkdir(parents=True)
+    for folder, limit in ((inner, "max"), (inner.parent, "1000")):
+        (folder / "memory.max").write_text(limit)
+        (folder / "memory.current").write_text("400")
+        (folder / "memory.stat").write_text("anon 200\ninactive_file 50\n")
+    assert _allowed_memory(tmp_path, membership) == 650
+    (inner.parent / "memory.max").write_text("max")
+    assert _allowed_memory(tmp_path, membership) == np.inf
+    assert _allowed_memory(tmp_path, tmp_path / "absent") == np.inf

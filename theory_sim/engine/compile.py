@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, PartitionSpec
 
+from theory_sim.engine.memory import free_memory, program_bytes
 from theory_sim.engine.plan import Sizes, halve
 from theory_sim.errors import RequestError
 from theory_sim.simulation import Simulation, problem_key, rollout, run_key
@@ -203,7 +204,7 @@ def build(simulation: Simulation, steps: np.ndarray, sizes: Sizes, devices: list
     arrays, merge = split_arrays(simulation)
     while True:
         compiled = _compile(simulation, merge, arrays, steps, sizes, devices)
-        needed = _program_bytes(compiled)
+        needed = program_bytes(compiled)
         if devices[0].platform == "cpu":  # its devices share one memory
             needed *= len(devices)
         free = free_memory(devices[0])
@@ -271,23 +272,3 @@ def _compile(
         )
     lowered = jax.jit(program).lower(arrays, *cells)
     return lowered.compile(compiler_options=OPTIONS.get(devices[0].platform))
-
-
-def _program_bytes(compiled: Any) -> int:
-    memory = compiled.memory_analysis()
-    if memory is None:
-        return 0
-    return memory.temp_size_in_bytes + memory.argument_size_in_bytes + memory.output_size_in_bytes
-
-
-def free_memory(device: Any) -> int:
-    """Return the free memory of a device in bytes; for a CPU that of the machine."""
-    stats = device.memory_stats() if device.platform != "cpu" else None
-    if stats and "bytes_limit" in stats:
-        return int(stats["bytes_limit"] - stats.get("bytes_in_use", 0))
-    try:
-        with open("/proc/meminfo") as lines:
-            available = next(line for line in lines if line.startswith("MemAvailable"))
-        return int(available.split()[1]) * 1024
-    except (OSError, StopIteration):
-        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2
