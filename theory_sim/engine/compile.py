@@ -105,26 +105,29 @@ PIECE = 4096
 @jax.jit
 def _keys(root_seed: Any, problem_seeds: Any, run_seeds: Any) -> tuple[jax.Array, jax.Array]:
     root = jax.random.key(root_seed)
-    return jax.vmap(partial(problem_key, root))(problem_seeds), jax.vmap(partial(run_key, root))(
-        problem_seeds, run_seeds
-    )
+    of_problems = jax.vmap(partial(problem_key, root))(problem_seeds)
+    of_runs = jax.vmap(partial(run_key, root))(problem_seeds, run_seeds)
+    return jax.random.key_data(of_problems), jax.random.key_data(of_runs)
 
 
 def random_keys(
     root_seed: int, problem_seeds: np.ndarray, run_seeds: np.ndarray
-) -> tuple[jax.Array, jax.Array]:
-    """Return the keys of problems `[p]` and of their runs `[p, r]`, which the programs take as arguments.
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the data of the keys of problems, `[p, words]`, and of runs, `[p, r, words]`, for a program's arguments.
 
-    Drawn inside, their generators would be a fifth of what is compiled for every shape.
+    Drawn inside the programs, their generators would be a fifth of what is compiled for every shape.
     """
     of_problems = np.broadcast_to(problem_seeds[:, None], run_seeds.shape).ravel()
     of_runs = run_seeds.ravel()
     pieces = []
     for first in range(0, of_runs.size, PIECE):
         pair = (values[first : first + PIECE].astype(np.uint32) for values in (of_problems, of_runs))
-        pieces.append(_keys(np.uint32(root_seed), *(np.pad(v, (0, PIECE - v.size)) for v in pair)))
-    problem_keys, run_keys = (jnp.concatenate(keys)[: of_runs.size] for keys in zip(*pieces, strict=True))
-    return problem_keys.reshape(run_seeds.shape)[:, 0], run_keys.reshape(run_seeds.shape)
+        pieces.append(jax.device_get(_keys(np.uint32(root_seed), *(np.resize(v, PIECE) for v in pair))))
+    problem_keys, run_keys = (
+        np.concatenate(keys)[: of_runs.size].reshape(*run_seeds.shape, -1)
+        for keys in zip(*pieces, strict=True)
+    )
+    return problem_keys[:, 0], run_keys
 
 
 def inspect(simulation: Simulation, steps: np.ndarray) -> Facts:
@@ -197,9 +200,9 @@ def devices_for(facts: Facts) -> int:
 def build(simulation: Simulation, steps: np.ndarray, sizes: Sizes, devices: list[Any]) -> Program:
     """Compile the program of one shape, in blocks small enough for the free memory of its devices.
 
-    The program takes `(arrays, problem_key [p], setting [p], run_key [p, r], hyper [p, r])` and gives records,
-    conclusions, status and divergence step with leading axes `[p, r]`. Raises RequestError when not even one
-    run fits.
+    The program takes `(arrays, problem_keys, setting [p], run_keys, hyper [p, r])`, the keys as `random_keys` gives
+    them, and gives records, conclusions, status and divergence step with leading axes `[p, r]`. Raises
+    RequestError when not even one run fits.
     """
     arrays, merge = split_arrays(simulation)
     while True:
@@ -230,10 +233,10 @@ def _compile(
 ) -> Any:
     def one_problem(traced: Any, key: Any, setting: Any, run_keys: Any, hypers: Any) -> Any:
         merged = merge(traced)
-        problem = merged.sample(key, setting)
+        problem = merged.sample(jax.random.wrap_key_data(key), setting)
 
         def one_run(run_key: Any, hyper: Any) -> Any:
-            result = rollout(merged, steps)(run_key, problem, hyper)
+            result = rollout(merged, steps)(jax.random.wrap_key_data(run_key), problem, hyper)
             return result.records, result.conclusions, result.status, result.diverged_at
 
         return jax.vmap(one_run)(run_keys, hypers)
