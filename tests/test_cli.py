@@ -145,6 +145,17 @@ def test_results_of_other_formulas_are_neither_judged_nor_drawn(command, tmp_pat
     for words in (("verify", study), ("plot", study), ("show", "T-1", "--study", study)):
         status, _, err = command(*words)
         assert (status, "computed by other formulas" in err) == (2, True)
+    sized = first.replace("made()", "made(*, size=4)")
+    study.write_text(text.replace("{}", sized, 1))
+    assert "only the present one has the argument 'size'" in command("verify", study)[2]
+    assert command("run", study, "--fresh")[0] == command("verify", study)[0] == 0
+    study.write_text(text.replace("{}", sized.replace("4", "40"), 1))
+    assert "computed with the default size=4, now 40" in command("verify", study)[2]
+    assert command("run", study, "--fresh", "--set", "size=8")[0] == command("verify", study)[0] == 0
+    study.write_text(text.replace("{}", f"{sized}._replace(step=lambda key, problem, hyper, x: 0.9 * x)", 1))
+    assert "computed by other formulas" in command("verify", study)[2]
+    study.write_text(text.replace("{}", first, 1))
+    assert command("run", study, "--fresh")[0] == 0
     study.write_text(text.replace("{}", f"# the same in other words\n{first}", 1))
     assert command("verify", study)[0] == 0
 

@@ -88,12 +88,18 @@ def test_bootstrap_agrees_with_scipy():
     assert abs(ours.high - reference.high) < 0.15 * spread
 
 
-@pytest.mark.parametrize("seeds", [6, 8, 12])
+@pytest.mark.parametrize("seeds", [5, 6, 8, 12])
 def test_the_interval_of_few_seeds_covers_the_truth(seeds):
-    # Plain percentiles cover it in 86, 88 and 91% of cases; 1000 draws tell 95% to 0.7.
+    # Plain percentiles cover it in 85, 86, 88 and 91% of cases; 1000 draws tell 95% to 0.7.
     drawn = np.random.default_rng(3).normal(size=(seeds, 1000))
     found = bootstrap(drawn)
-    assert 0.92 < np.mean((found.low <= 0) & (found.high >= 0)) < 0.97
+    assert 0.91 < np.mean((found.low <= 0) & (found.high >= 0)) < 0.97
+
+
+def test_the_interval_does_not_depend_on_the_order_of_few_seeds():
+    samples = np.random.default_rng(5).normal(size=7)
+    one, other = bootstrap(samples), bootstrap(samples[[3, 1, 6, 0, 5, 2, 4]])
+    np.testing.assert_allclose(one[:3], other[:3], rtol=1e-12)
 
 
 def test_the_interval_of_the_mean_is_student_s():
@@ -182,6 +188,9 @@ def test_by_seed_takes_the_runs_of_the_only_problem_as_samples():
     np.testing.assert_array_equal(by_seed(one, "x", "dim"), one["x"].to_numpy()[0, :, :2])
     both = by_seed(seeded().isel(run_seed=[0]), "x", "dim")
     assert both.shape == (3, 2)
+    finished = seeded()
+    finished["complete"][[0, 2]] = False  # of many problems one alone is computed: its runs stay one sample
+    assert by_seed(finished, "x", "dim").shape == (1, 2)
 
 
 @pytest.mark.parametrize(("values", "told"), [(0.0, "5 of 5 runs are zero"), (-1.0, "5 of 5 runs are zero")])

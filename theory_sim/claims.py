@@ -9,11 +9,11 @@ does not hold; a claim whose control is not rejected proves nothing, and is repo
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from statistics import NormalDist
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import xarray as xr
+from scipy.special import stdtrit
 
 from theory_sim.errors import RequestError
 from theory_sim.estimate import LEVEL, Estimate
@@ -218,23 +218,49 @@ def judge(prediction: Prediction, estimate: Estimate, data: xr.Dataset) -> str:
     return "agrees" if inside and not estimate.doubts else "inconclusive"
 
 
-def _refuted(prediction: Prediction, estimate: Estimate, data: xr.Dataset) -> tuple[int, int]:
-    """Return how many of the compared numbers lie outside of the band, whole intervals; a curve is one number."""
+def _refuted(
+    prediction: Prediction, estimate: Estimate, data: xr.Dataset, *, together: bool = True
+) -> tuple[int, int]:
+    """Return how many of the compared numbers lie outside of the band, whole intervals; a curve is one number.
+
+    Intervals that hold `together` are wider than each by itself.
+    """
     value, low, high = _compared(prediction, estimate)
     below, above = prediction.band(data, estimate)
-    low, high = (_simultaneous(value, end) for end in (low, high))
-    outside = np.asarray((low > above) | (high < below))
+    if together:
+        stretch = _together(max(np.size(value), 1), _seeds(data))
+        low, high = (_stretched(value, end, stretch) for end in (low, high))
+    outside = np.asarray((np.asarray(low) > above) | (np.asarray(high) < below))
     if isinstance(prediction, MatchesCurve):
         outside = np.asarray(outside.any())
     return int(outside.sum()), outside.size
 
 
-def _simultaneous(value: Number, end: Number) -> np.ndarray:
-    """Move the ends of intervals away from their values until all hold at once (Bonferroni, normal quantiles)."""
+def _together(count: int, seeds: float) -> float:
+    """Return how much wider `count` intervals must be to hold at once than each to hold by itself.
+
+    Bonferroni: Student's quantile at a `count`-th of the level, with the freedom of the samples.
+    """
+    one, each = (stdtrit(seeds - 1, 1 - (1 - LEVEL) / (2 * number)) for number in (1, count))
+    return float(each / one)
+
+
+def _seeds(data: xr.Dataset) -> float:
+    """Return the number of samples that estimates on these cells have, the smallest; infinity where none is told."""
+    if "complete" not in data or "problem_seed" not in data["complete"].dims:
+        return np.inf
+    complete = data["complete"]
+    alone = data.sizes["problem_seed"] == 1 and "run_seed" in complete.dims
+    sample, other = ("run_seed", "problem_seed") if alone else ("problem_seed", "run_seed")
+    any_of = complete.any(other) if other in complete.dims else complete
+    counts = any_of.sum(sample).to_numpy().astype(float)
+    return max(float(counts[counts > 0].min(initial=np.inf)), 2.0)
+
+
+def _stretched(value: Number, end: Number, stretch: float) -> np.ndarray:
     value, end = np.asarray(value), np.asarray(end)
-    one, all_of = (NormalDist().inv_cdf(1 - (1 - LEVEL) / (2 * count)) for count in (1, max(value.size, 1)))
     with np.errstate(invalid="ignore"):  # a level that is never reached lies at infinity, and so do its ends
-        moved = value + (all_of / one) * (end - value)
+        moved = value + stretch * (end - value)
     return np.where(np.isfinite(moved), moved, end)
 
 
@@ -297,7 +323,11 @@ def _judged(claim: Claim, data: xr.Dataset, cells: Mapping[str, Any], chosen: xr
             judge(claim.prediction, estimate, chosen),
             _refuted(claim.prediction, estimate, chosen),
         )
-        return _Judged(verdict, worst, estimate.window, estimate.doubts, refuted)
+        alone = _refuted(claim.prediction, estimate, chosen, together=False)
+        doubts = estimate.doubts
+        if alone[0] and not refuted[0] and np.size(estimate.value) > 1:
+            doubts = (*doubts, "outside by its own interval, not by one that holds together with all others")
+        return _Judged(verdict, worst, estimate.window, doubts, refuted)
     except ValueError as error:  # shapes that do not fit: the control has other axes than the claim
         return _Judged("inconclusive", (np.nan,) * 3, "", (f"cannot compare with the prediction: {error}",))
 

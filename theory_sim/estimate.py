@@ -12,13 +12,15 @@ have the form that it assumes.
 """
 
 from collections.abc import Callable, Sequence
+from functools import lru_cache
+from itertools import combinations_with_replacement
 from statistics import NormalDist
 from typing import NamedTuple
 
 import numpy as np
 import xarray as xr
 from jaxtyping import Bool, Float
-from scipy.special import ndtr, stdtrit
+from scipy.special import gammaln, ndtr, stdtrit
 
 LEVEL = 0.95
 RESAMPLES = 2000
@@ -50,12 +52,12 @@ def computed(data: xr.Dataset) -> xr.Dataset:
 def by_seed(data: xr.Dataset, name: str, *dims: str) -> Float[np.ndarray, "seeds ..."]:
     """Return a metric of one cell as samples: `[problem seeds, *dims]`, where `dims` are what else varies.
 
-    Runs of one problem share it, so that they are no independent samples: they are averaged. Where there is one
-    problem alone, its runs are the samples, `[run seeds, *dims]`, and what they tell is told of it. Seeds that were
+    Runs of one problem share it, so that they are no independent samples: they are averaged. Where one problem alone
+    was asked for, its runs are the samples, `[run seeds, *dims]`, and what they tell is told of it. Seeds that were
     not computed at all `dims` are left out; runs that were not finite stay. Axes of length one are dropped.
     """
     chosen = computed(data)
-    if chosen.sizes["problem_seed"] == 1 and "run_seed" in chosen.sizes:
+    if data.sizes["problem_seed"] == 1 and "run_seed" in data.sizes:
         chosen = chosen.isel(problem_seed=0, drop=True).rename(run_seed="problem_seed")
     complete, values = chosen["complete"], chosen[name]
     if "run_seed" in complete.dims:
@@ -242,16 +244,30 @@ def resampled(
 
     `statistic` takes indices of seeds, `[resamples, count]`. The percentiles lie at `Phi(-sqrt(n/(n-1)) t)`, where t
     is the quantile of Student's distribution with n - 1 degrees of freedom: of the mean of normal samples this is
-    about Student's interval. Plain percentiles of five seeds would cover the truth in 85% of cases, these do in 93%.
-    No resample leaves the range of the samples, so that three seeds cover 75%. Source: arXiv:1411.5279 (Hesterberg),
-    expanded percentile interval.
+    about Student's interval. Of five seeds it covers the truth in 92% of cases, where plain percentiles cover it in
+    85%, of eight in 94%; of skewed samples in some per cent less. No resample leaves the range of the samples, so that
+    three seeds cover 75%. Up to eight seeds all resamples are taken, each with its probability; of more a random part.
+    Source: arXiv:1411.5279 (Hesterberg), expanded percentile interval.
     """
     # Resampling indices, not values, keeps a run's points together and lets any statistic be used.
-    draws = np.random.default_rng(0).integers(count, size=(RESAMPLES, count))
+    draws, weights = _resamples(count)
     tail = ndtr(np.sqrt(count / (count - 1)) * stdtrit(count - 1, (1 - LEVEL) / 2))
     # Infinities, of a level that is never reached, cannot be interpolated.
-    low, high = np.quantile(statistic(draws), [tail, 1 - tail], axis=0, method="closest_observation")
+    found = statistic(draws)
+    low, high = np.quantile(found, [tail, 1 - tail], axis=0, weights=weights, method="inverted_cdf")
     return low, high
+
+
+@lru_cache(maxsize=64)
+def _resamples(count: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return indices of seeds `[resamples, count]` and the probability of each: all of them up to eight seeds."""
+    if count > 8:
+        draws = np.random.default_rng(0).integers(count, size=(RESAMPLES, count))
+        return draws, np.full(RESAMPLES, 1 / RESAMPLES)
+    draws = np.array(list(combinations_with_replacement(range(count), count)))
+    repeats = np.stack([(draws == seed).sum(axis=1) for seed in range(count)], axis=1)
+    logs = gammaln(count + 1) - gammaln(repeats + 1).sum(axis=1) - count * np.log(count)
+    return draws, np.exp(logs)
 
 
 def few_seeds(count: int) -> tuple[str, ...]:

@@ -48,15 +48,23 @@ def test_other_formulas_are_refused_but_other_words_are_not(tmp_path):
         run(Sweep(factory, steps=5), tmp_path / "r")
 
 
-@pytest.mark.parametrize("hidden", ["captured by an inner function", "in the rule of a batch"])
+HIDDEN = "captured by an inner function", "in the rule of a batch of runs", "in the rule of many problems"
+
+
+@pytest.mark.parametrize("hidden", HIDDEN)
 def test_formulas_that_a_trace_of_one_run_does_not_show_are_refused_as_well(tmp_path, hidden):
     def factory():
         if hidden == "captured by an inner function":
             rates = jnp.asarray([0.5, rate])
             shrink = jax.jit(lambda x: x * rates.prod())
         else:
-            shrink = jax.custom_batching.custom_vmap(lambda x: 0.5 * x)
-            shrink.def_vmap(lambda size, batched, x: (rate * x, batched[0]))
+            # Programs batch the runs of one problem, and around them problems, which a rule meets in what it calls.
+            outer = jax.custom_batching.custom_vmap(lambda problem, x: problem * x)
+            inner = jax.custom_batching.custom_vmap(lambda problem, x: problem * x)
+            of_runs, of_problems = (rate, 0.5) if hidden == HIDDEN[1] else (0.5, rate)
+            outer.def_vmap(lambda size, batched, p, x: ((0.1 if batched[0] else of_runs) * inner(p, x), True))
+            inner.def_vmap(lambda size, batched, p, x: (of_problems * (p * x.T).T, True))
+            return scalar_descent()._replace(step=lambda key, problem, hyper, x: outer(problem, x))
         return scalar_descent()._replace(step=lambda key, problem, hyper, x: shrink(x))
 
     rate = 0.5

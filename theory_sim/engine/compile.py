@@ -134,30 +134,38 @@ def inspect(simulation: Simulation, steps: np.ndarray) -> Facts:
     """Trace one run, and tell what it computes and what it costs."""
     arrays, merge = split_arrays(simulation)
 
-    def one(traced: Any, key: Any, setting: Any, hyper: Any) -> Any:
+    def one(traced: Any, problem_key: Any, setting: Any, run_key: Any, hyper: Any) -> Any:
         merged = merge(traced)
-        problem = merged.sample(key, setting)
-        return rollout(merged, steps)(key, problem, hyper), problem
+        problem = merged.sample(problem_key, setting)
+        return rollout(merged, steps)(run_key, problem, hyper), problem
 
     key = jax.random.key(0)
-    setting, hyper = numbers(simulation.setting, {}, ()), numbers(simulation.hyper, {}, ())
-    jaxpr, (result, problem) = jax.make_jaxpr(one, return_shape=True)(arrays, key, setting, hyper)
-    step = jax.jit(simulation.step).lower(key, problem, hyper, result.state)
+    cell = key, numbers(simulation.setting, {}, ()), key, numbers(simulation.hyper, {}, ())
+    jaxpr, (result, problem) = jax.make_jaxpr(one, return_shape=True)(arrays, *cell)
+    step = jax.jit(simulation.step).lower(key, problem, cell[3], result.state)
     flops = float((step.cost_analysis() or {}).get("flops", 0.0))
-    inner = list(_nested(jaxpr.jaxpr, jaxpr.consts))
-    if any(e.primitive.name == "custom_vmap_call" for inside, _ in inner for e in inside.eqns):
-        # What such a function computes for a batch, as the programs do, stands in its rule alone.
-        two = jax.tree.map(lambda x: jnp.stack([x, x]), (key, hyper))
-        batched = jax.vmap(one, (None, 0, None, 0))
-        jaxpr = jax.make_jaxpr(batched)(arrays, two[0], setting, two[1])
-        inner = list(_nested(jaxpr.jaxpr, jaxpr.consts))
+    traces = [(jaxpr, list(_nested(jaxpr.jaxpr, jaxpr.consts)))]
+    if any(e.primitive.name == "custom_vmap_call" for inside, _ in traces[0][1] for e in inside.eqns):
+        # What such a function computes for a batch stands in its rule alone: runs of one problem, then many problems.
+        runs = jax.vmap(one, (None, None, None, 0, 0))
+        two = jax.tree.map(lambda x: jnp.stack([x, x]), cell)
+        traces = []
+        for batched, given in (
+            (runs, (*cell[:2], *two[2:])),
+            (jax.vmap(runs, (None, 0, 0, None, None)), two),
+        ):
+            jaxpr = jax.make_jaxpr(batched)(arrays, *given)
+            traces.append((jaxpr, list(_nested(jaxpr.jaxpr, jaxpr.consts))))
+    consts = [const for _, inner in traces for _, captured in inner for const in captured]
     return Facts(
-        digest=_digest(str(jaxpr), [*arrays, *(const for _, consts in inner for const in consts)]),
+        digest=_digest("\n".join(str(jaxpr) for jaxpr, _ in traces), [*arrays, *consts]),
         records=result.records,
         conclusions=result.conclusions,
         state_bytes=sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(result.state)),
         run_flops=max(flops, 1.0) * max(int(steps[-1]), 1),
-        decompositions=sum(e.primitive.name in DECOMPOSITIONS for inside, _ in inner for e in inside.eqns),
+        decompositions=sum(
+            e.primitive.name in DECOMPOSITIONS for part, _ in traces[-1][1] for e in part.eqns
+        ),
     )
 
 
