@@ -146,15 +146,8 @@ def inspect(simulation: Simulation, steps: np.ndarray) -> Facts:
     flops = float((step.cost_analysis() or {}).get("flops", 0.0))
     traces = [(jaxpr, list(_nested(jaxpr.jaxpr, jaxpr.consts)))]
     if any(e.primitive.name == "custom_vmap_call" for inside, _ in traces[0][1] for e in inside.eqns):
-        # What such a function computes for a batch stands in its rule alone: runs of one problem, then many problems.
-        runs = jax.vmap(one, (None, None, None, 0, 0))
-        two = jax.tree.map(lambda x: jnp.stack([x, x]), cell)
-        traces = []
-        for batched, given in (
-            (runs, (*cell[:2], *two[2:])),
-            (jax.vmap(runs, (None, 0, 0, None, None)), two),
-        ):
-            jaxpr = jax.make_jaxpr(batched)(arrays, *given)
+        given = key, problem, cell[3], result.state
+        for jaxpr in _batched(simulation, merge, arrays, (key, cell[1]), given, len(steps)):
             traces.append((jaxpr, list(_nested(jaxpr.jaxpr, jaxpr.consts))))
     consts = [const for _, inner in traces for _, captured in inner for const in captured]
     return Facts(
@@ -167,6 +160,34 @@ def inspect(simulation: Simulation, steps: np.ndarray) -> Facts:
             e.primitive.name in DECOMPOSITIONS for part, _ in traces[-1][1] for e in part.eqns
         ),
     )
+
+
+def _batched(
+    simulation: Simulation, merge: Callable, arrays: tuple, drawn: tuple, given: tuple, steps: int
+) -> Iterator[Any]:
+    """Yield the jaxprs of two problems' draws, of two runs of one problem, and of two such pairs of runs.
+
+    What a function with a rule for batches computes in a program stands in its rule alone. The parts of a run are
+    traced by themselves: batching their loop would take many times as long.
+    """
+
+    def parts(traced: Any, key: Any, problem: Any, hyper: Any, state: Any) -> Any:
+        merged = merge(traced)
+        seen = merged.observe(problem, hyper, state)
+        records = jax.tree.map(lambda x: jnp.broadcast_to(x, (steps, *jnp.shape(x))), seen)
+        ended = merged.conclude(problem, hyper, records, state) if merged.conclude else None
+        return merged.init(key, problem, hyper), merged.step(key, problem, hyper, state), seen, ended
+
+    def twice(values: Any) -> Any:
+        return jax.tree.map(lambda x: jax.ShapeDtypeStruct((2, *x.shape), x.dtype), values)
+
+    runs = jax.vmap(parts, (None, 0, None, 0, 0))
+    key, problem, hyper, state = given
+    draw = jax.vmap(lambda traced, *cell: merge(traced).sample(*cell), (None, 0, 0))
+    yield jax.make_jaxpr(draw)(arrays, *twice(drawn))
+    one = twice(key), problem, twice(hyper), twice(state)
+    yield jax.make_jaxpr(runs)(arrays, *one)
+    yield jax.make_jaxpr(jax.vmap(runs, (None, 0, 0, 0, 0)))(arrays, *map(twice, one))
 
 
 def _nested(jaxpr: Any, consts: Any) -> Iterator[tuple[Any, Any]]:
