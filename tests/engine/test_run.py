@@ -11,6 +11,7 @@ from tests.examples import Setting, random_walk, scalar_descent, small_sweep
 from theory_sim import RequestError, Simulation, Status, Sweep, open_results, run, trajectory
 from theory_sim.engine import block as blocks
 from theory_sim.engine import compile as compiler
+from theory_sim.engine import inspection
 from theory_sim.simulation import problem_key, run_key
 from theory_sim.study import load_module
 
@@ -197,13 +198,13 @@ def test_decompositions_on_a_cpu_run_on_one_device_and_many_are_warned_of(tmp_pa
 
         return scalar_descent()._replace(observe=observe, variables={})
 
-    facts = compiler.inspect(decomposing(), np.array([0, 1]))
+    facts = inspection.inspect(decomposing(), np.array([0, 1]))
     assert facts.decompositions == 1
-    assert compiler.devices_for(facts) == 1
-    assert compiler.devices_for(compiler.inspect(scalar_descent(), np.array([0, 1]))) == len(
+    assert inspection.devices_for(facts) == 1
+    assert inspection.devices_for(inspection.inspect(scalar_descent(), np.array([0, 1]))) == len(
         jax.local_devices()
     )
     run(Sweep(decomposing, run_seeds=8, steps=3), tmp_path / "r")
     monkeypatch.setenv("PJRT_NPROC", "4")
     with pytest.warns(RuntimeWarning, match="4 matrix decompositions"):
-        compiler.devices_for(compiler.inspect(decomposing(count=4), np.array([0, 1])))
+        inspection.devices_for(inspection.inspect(decomposing(count=4), np.array([0, 1])))

@@ -8,7 +8,7 @@ import jax
 import numpy as np
 from rich.table import Table
 
-from theory_sim.engine import compile as compiler
+from theory_sim.engine.inspection import inspect
 from theory_sim.engine.plan import Sizes, choose_sizes
 from theory_sim.report import console
 from theory_sim.simulation import recorded_steps
@@ -46,7 +46,7 @@ def estimate(name: str, sweep: Sweep, device: Device) -> Cost:
         _, _, wanted = cells(sweep, shape)
         if not wanted.any():
             continue
-        facts = compiler.inspect(sweep.build(shape), steps)
+        facts = inspect(sweep.build(shape), steps)
         sizes = choose_sizes(
             wanted, state_bytes=facts.state_bytes, run_flops=facts.run_flops, platform="gpu", devices=1
         )

@@ -62,7 +62,7 @@ FAULTY = ("0.10.0", "0.10.1", "0.10.2")
 def guard_cpu_backend() -> None:
     """Keep JAX's CPU backend, if it has not started, from two faults of jaxlib 0.10: one hangs, one computes wrongly.
 
-    Batched decompositions wait in one thread for others (see `compile.devices_for`): some must be left to work, more
+    Batched decompositions wait in one thread for others (see `inspection.devices_for`): some must be left to work, more
     than there are cores and devices. More would cost speed: on two cores, four threads are 8% and sixteen 20% slower
     than two in matrix products. And a product with a constant, when its kernel is fused with a sum, reads memory that
     nobody wrote: kernels of single products alone are allowed, at no cost in speed.

@@ -7,9 +7,9 @@ from typing import Any
 import jax
 import numpy as np
 
-from theory_sim.engine import compile as compiler
 from theory_sim.engine.block import numerics
 from theory_sim.engine.describe import defaults, identity, name_of
+from theory_sim.engine.inspection import Facts, inspect
 from theory_sim.engine.store import key_of, open_store
 from theory_sim.errors import RequestError, StoreError
 from theory_sim.simulation import Simulation
@@ -65,10 +65,10 @@ def _require_same_arguments(
             )
 
 
-def traced(sweep: Sweep, simulation: Simulation, steps: np.ndarray) -> compiler.Facts:
+def traced(sweep: Sweep, simulation: Simulation, steps: np.ndarray) -> Facts:
     """Trace one run; what goes wrong there is the request's fault, told in one line."""
     try:
-        return compiler.inspect(simulation, steps)
+        return inspect(simulation, steps)
     except (
         Exception
     ) as error:  # a simulation is a user's code: what it raises is their bad input, not our fault

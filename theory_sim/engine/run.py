@@ -12,7 +12,6 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from theory_sim.engine import compile as compiler
 from theory_sim.engine.block import (
     Job,
     Task,
@@ -24,6 +23,7 @@ from theory_sim.engine.block import (
 )
 from theory_sim.engine.current import require_same, traced
 from theory_sim.engine.describe import defaults, identity, metrics, name_of, request
+from theory_sim.engine.inspection import Facts, devices_for
 from theory_sim.engine.plan import Sizes, choose_sizes, cut
 from theory_sim.engine.results import completed
 from theory_sim.engine.store import Store, create_store, key_of
@@ -159,7 +159,7 @@ class _Part(NamedTuple):
     done: np.ndarray
 
 
-def _inspect(sweep: Sweep, simulation: Simulation, steps: np.ndarray) -> compiler.Facts:
+def _inspect(sweep: Sweep, simulation: Simulation, steps: np.ndarray) -> Facts:
     """Trace one run; what goes wrong there is the request's fault, told in one line."""
     facts = traced(sweep, simulation, steps)
     taken = {*RESERVED, *sweep.axes} & {*facts.records, *facts.conclusions}
@@ -183,7 +183,7 @@ def _prepare(
     sweep: Sweep,
     shape: dict,
     simulation: Simulation,
-    facts: compiler.Facts,
+    facts: Facts,
     steps: np.ndarray,
     store: Store,
     how: tuple[Any, str],
@@ -194,7 +194,7 @@ def _prepare(
         return None
     problems, runs = _filled(problems, simulation.setting), _filled(runs, simulation.hyper)
     _check_cells(sweep, simulation, problems, runs, wanted)
-    devices = compiler.devices_for(facts)
+    devices = devices_for(facts)
     sizes = choose_sizes(
         wanted,
         state_bytes=facts.state_bytes,

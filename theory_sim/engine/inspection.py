@@ -1,0 +1,142 @@
+"""What a simulation is, before it is compiled: a digest of its computation, its metrics, its cost."""
+
+import hashlib
+import os
+import re
+import warnings
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from theory_sim.engine.compile import numbers, split_arrays
+from theory_sim.simulation import Simulation, rollout
+
+DECOMPOSITIONS = {
+    "svd",
+    "eigh",
+    "eig",
+    "qr",
+    "geqrf",
+    "geqp3",
+    "householder_product",
+    "lu",
+    "cholesky",
+    "schur",
+}
+"""Primitives that jaxlib computes with LAPACK on a CPU."""
+
+
+class Facts(NamedTuple):
+    """What is known of a simulation without compiling it.
+
+    `digest` identifies the computation of one run: its jaxpr and the data bound into it. Comments, names and
+    claims may change without making results stale; a changed formula may not. `records` and `conclusions` are
+    abstract, `state_bytes` and `run_flops` are the size of one state and the operations of all its steps, and
+    `decompositions` counts the matrix decompositions in the program.
+    """
+
+    digest: str
+    records: dict[str, Any]
+    conclusions: dict[str, Any]
+    state_bytes: int
+    run_flops: float
+    decompositions: int
+
+
+def inspect(simulation: Simulation, steps: np.ndarray) -> Facts:
+    """Trace one run, and tell what it computes and what it costs."""
+    arrays, merge = split_arrays(simulation)
+
+    def one(traced: Any, problem_key: Any, setting: Any, run_key: Any, hyper: Any) -> Any:
+        merged = merge(traced)
+        problem = merged.sample(problem_key, setting)
+        return rollout(merged, steps)(run_key, problem, hyper), problem
+
+    key = jax.random.key(0)
+    cell = key, numbers(simulation.setting, {}, ()), key, numbers(simulation.hyper, {}, ())
+    jaxpr, (result, problem) = jax.make_jaxpr(one, return_shape=True)(arrays, *cell)
+    step = jax.jit(simulation.step).lower(key, problem, cell[3], result.state)
+    flops = float((step.cost_analysis() or {}).get("flops", 0.0))
+    traces = [(jaxpr, list(_nested(jaxpr.jaxpr, jaxpr.consts)))]
+    if any(e.primitive.name == "custom_vmap_call" for inside, _ in traces[0][1] for e in inside.eqns):
+        given = key, problem, cell[3], result.state
+        for jaxpr in _batched(simulation, merge, arrays, (key, cell[1]), given, len(steps)):
+            traces.append((jaxpr, list(_nested(jaxpr.jaxpr, jaxpr.consts))))
+    consts = [const for _, inner in traces for _, captured in inner for const in captured]
+    return Facts(
+        digest=_digest("\n".join(str(jaxpr) for jaxpr, _ in traces), [*arrays, *consts]),
+        records=result.records,
+        conclusions=result.conclusions,
+        state_bytes=sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(result.state)),
+        run_flops=max(flops, 1.0) * max(int(steps[-1]), 1),
+        decompositions=sum(
+            e.primitive.name in DECOMPOSITIONS for part, _ in traces[-1][1] for e in part.eqns
+        ),
+    )
+
+
+def _batched(
+    simulation: Simulation, merge: Callable, arrays: tuple, drawn: tuple, given: tuple, steps: int
+) -> Iterator[Any]:
+    """Yield the jaxprs of two problems' draws, of two runs of one problem, and of two such pairs of runs.
+
+    What a function with a rule for batches computes in a program stands in its rule alone. The parts of a run are
+    traced by themselves: batching their loop would take many times as long.
+    """
+
+    def parts(traced: Any, key: Any, problem: Any, hyper: Any, state: Any) -> Any:
+        merged = merge(traced)
+        seen = merged.observe(problem, hyper, state)
+        records = jax.tree.map(lambda x: jnp.broadcast_to(x, (steps, *jnp.shape(x))), seen)
+        ended = merged.conclude(problem, hyper, records, state) if merged.conclude else None
+        return merged.init(key, problem, hyper), merged.step(key, problem, hyper, state), seen, ended
+
+    def twice(values: Any) -> Any:
+        return jax.tree.map(lambda x: jax.ShapeDtypeStruct((2, *x.shape), x.dtype), values)
+
+    runs = jax.vmap(parts, (None, 0, None, 0, 0))
+    key, problem, hyper, state = given
+    draw = jax.vmap(lambda traced, *cell: merge(traced).sample(*cell), (None, 0, 0))
+    yield jax.make_jaxpr(draw)(arrays, *twice(drawn))
+    one = twice(key), problem, twice(hyper), twice(state)
+    yield jax.make_jaxpr(runs)(arrays, *one)
+    yield jax.make_jaxpr(jax.vmap(runs, (None, 0, 0, 0, 0)))(arrays, *map(twice, one))
+
+
+def _nested(jaxpr: Any, consts: Any) -> Iterator[tuple[Any, Any]]:
+    """Yield a jaxpr and all jaxprs inside its equations, each with the arrays captured by it."""
+    yield jaxpr, consts
+    for equation in jaxpr.eqns:
+        for value in jax.tree.leaves(list(equation.params.values()), is_leaf=lambda x: hasattr(x, "eqns")):
+            inner = getattr(value, "jaxpr", value)
+            if hasattr(inner, "eqns"):
+                yield from _nested(inner, getattr(value, "consts", ()))
+
+
+def _digest(text: str, arrays: Iterable[Any]) -> str:
+    sha = hashlib.sha256(re.sub(r"0x[0-9a-f]+", "", text).encode())
+    for array in arrays:
+        keys = jnp.issubdtype(array.dtype, jax.dtypes.prng_key)
+        sha.update(np.asarray(jax.random.key_data(array) if keys else array).tobytes())
+    return sha.hexdigest()[:16]
+
+
+def devices_for(facts: Facts) -> int:
+    """Return how many local devices a program is spread over: all, but one for decompositions on a CPU.
+
+    jaxlib computes a batch of decompositions on a CPU in a pool thread that waits for other threads of its
+    pool: when as many wait as there are threads, the program hangs for ever.
+    """
+    devices = jax.local_devices()
+    if devices[0].platform != "cpu" or not facts.decompositions:
+        return len(devices)
+    if facts.decompositions >= int(os.environ.get("PJRT_NPROC", os.cpu_count() or 1)):
+        told = (
+            f"{facts.decompositions} matrix decompositions in one program can hang on a CPU with so few threads: "
+            f"if this does, set the environment variable PJRT_NPROC to more than {facts.decompositions}"
+        )
+        warnings.warn(told, RuntimeWarning, stacklevel=2)
+    return 1
