@@ -44,7 +44,7 @@ def published(*, test_inputs: int = 400) -> Simulation:
 
 def wanted(*, dim, problem_seed, signal_norm, label_noise, init_scale, **_):
     """Select all norms from zero with little label noise; of large starts and of more noise, some."""
-    few = np.isin(signal_norm, COARSE) & (problem_seed < 3)
+    few = np.isin(signal_norm, COARSE) & (problem_seed < 5)
     large = (label_noise == 0.1) & (init_scale > 0) & np.isin(dim, (500, 4500, 18000))
     noisy = (label_noise > 0.1) & (init_scale == 0) & (dim == 500)
     return ((label_noise == 0.1) & (init_scale == 0)) | (few & (large | noisy))

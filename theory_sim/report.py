@@ -96,7 +96,7 @@ def _markdown_rows(findings: Sequence[Finding], *, remarks: bool = False) -> lis
     for f in findings:
         cells = [
             ", ".join(f.ids), f.claim, f"{f.source} ({f.label})", f.predicted or "-", measured_words(f), f.verdict,
-            control_words(f), *([f.remark or "-"] if remarks else []),
+            control_words(f), *([f.remark or "; ".join(f.doubts) or "-"] if remarks else []),
         ]  # fmt: skip
         rows.append("| " + " | ".join(" ".join(cell.replace("|", "\\|").split()) for cell in cells) + " |")
     return rows
