@@ -5,7 +5,7 @@ as wide as so few samples demand (`resampled`). A fit states its window, and dou
 have the form that it assumes.
 
 >>> steps = np.geomspace(10, 1000, 9)
->>> runs = np.stack([3.0 / steps, 5.0 / steps])
+>>> runs = np.stack([scale / steps for scale in (3.0, 4.0, 5.0, 6.0, 7.0)])
 >>> fit = exponent(steps, runs, window=(10, 1000))
 >>> round(float(fit.value), 6), fit.doubts
 (-1.0, ())

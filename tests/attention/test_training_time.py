@@ -17,7 +17,7 @@ PREDICTION = MatchesCurve(1, relative_tolerance=0.15)
 def planted(clock, last=1000):
     """Return losses that pass 0.1 at step `clock / (eta alpha_*)`, with 2% between seeds."""
     steps = np.arange(0, last + 1, 5)
-    times = clock / (FRACTIONS[:, None] * SIZES) * np.array([0.99, 1.0, 1.01])[:, None, None]
+    times = clock / (FRACTIONS[:, None] * SIZES) * np.linspace(0.99, 1.01, 5)[:, None, None]
     loss = 0.1 ** (steps / times[..., None])
     dims = ("problem_seed", "relevant_fraction", "step_size")
     values = {"test_loss": ((*dims, "step"), loss), "complete": (dims, np.ones(times.shape, bool))}
