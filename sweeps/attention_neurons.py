@@ -66,7 +66,7 @@ SWEEP = Sweep(
         "label_noise": [0.0, 1.0],
     },
     run={"width": [2, 4, 8, 16, 32, 64, 128], "output_scale": [0.01, LARGE_START]},
-    problem_seeds=12,
+    problem_seeds=12,  # with eight, a control was neither rejected nor passed: raised when that had been seen
     steps=[400],
     presets={
         "smoke": {"max_width": [32], "width": [2, 16, 32], "label_noise": [0.0, 1.0], "problem_seeds": 2},

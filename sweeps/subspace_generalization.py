@@ -31,7 +31,7 @@ SWEEP = Sweep(
     simulation=rounded_digits,
     shape={"labels": ["true", "shuffled"]},
     run={"dim": [0, *DIMS], "examples": EXAMPLES},
-    problem_seeds=12,
+    problem_seeds=12,  # with eight, a control was neither rejected nor passed: raised when that had been seen
     steps=[1000],
     presets={
         "smoke": {"dim": [0, 20, 45, 180], "examples": [42, 336], "problem_seeds": 2, "steps": [20]},

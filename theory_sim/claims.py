@@ -16,7 +16,7 @@ import xarray as xr
 from scipy.special import stdtrit
 
 from theory_sim.errors import RequestError
-from theory_sim.estimate import LEVEL, Estimate
+from theory_sim.estimate import LEVEL, Estimate, sample_axis
 
 LABELS = ("paper", "derived", "unconfirmed")
 Number = float | np.ndarray
@@ -249,9 +249,8 @@ def _seeds(data: xr.Dataset) -> float:
     """Return the number of samples that estimates on these cells have, the smallest; infinity where none is told."""
     if "complete" not in data or "problem_seed" not in data["complete"].dims:
         return np.inf
-    complete = data["complete"]
-    alone = data.sizes["problem_seed"] == 1 and "run_seed" in complete.dims
-    sample, other = ("run_seed", "problem_seed") if alone else ("problem_seed", "run_seed")
+    complete, sample = data["complete"], sample_axis(data)
+    other = "problem_seed" if sample == "run_seed" else "run_seed"
     any_of = complete.any(other) if other in complete.dims else complete
     counts = any_of.sum(sample).to_numpy().astype(float)
     return max(float(counts[counts > 0].min(initial=np.inf)), 2.0)

@@ -57,7 +57,7 @@ def by_seed(data: xr.Dataset, name: str, *dims: str) -> Float[np.ndarray, "seeds
     not computed at all `dims` are left out; runs that were not finite stay. Axes of length one are dropped.
     """
     chosen = computed(data)
-    if data.sizes["problem_seed"] == 1 and "run_seed" in data.sizes:
+    if sample_axis(data) == "run_seed":
         chosen = chosen.isel(problem_seed=0, drop=True).rename(run_seed="problem_seed")
     complete, values = chosen["complete"], chosen[name]
     if "run_seed" in complete.dims:
@@ -68,6 +68,11 @@ def by_seed(data: xr.Dataset, name: str, *dims: str) -> Float[np.ndarray, "seeds
     whole = complete.all([d for d in complete.dims if d != "problem_seed"])
     values = values.isel(problem_seed=np.flatnonzero(whole))
     return values.squeeze(extra, drop=True).transpose("problem_seed", *dims).to_numpy()
+
+
+def sample_axis(data: xr.Dataset) -> str:
+    """Return the axis whose seeds are independent samples: problems, or runs where one problem was asked for."""
+    return "run_seed" if data.sizes["problem_seed"] == 1 and "run_seed" in data.sizes else "problem_seed"
 
 
 def at_last(values: xr.DataArray, when: xr.DataArray) -> xr.DataArray:

@@ -3,7 +3,7 @@
 ```
 DIR/NAME/store.json         what every block shares: simulation, recorded steps, precision, root seed
          shapes/KEY.json    one combination of shape axes: digest of the computation, sizes, metadata
-         requests/KEY.json  one request: its axes and seeds
+         requests/KEY.json  one request: its axes and seeds, and the provenance of who asked
          provenance/KEY.json  versions, commit and device of a process that computed blocks
          blocks/KEY.npz     the cells of one block by value, their metrics, and the key of their provenance
 ```
