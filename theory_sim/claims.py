@@ -203,23 +203,28 @@ class Finding(NamedTuple):
         return {k: None if isinstance(v, float) and not np.isfinite(v) else v for k, v in plain.items()}
 
 
-def judge(prediction: Prediction, estimate: Estimate, data: xr.Dataset) -> str:
+def judge(prediction: Prediction, estimate: Estimate, data: xr.Dataset, seeds: float | None = None) -> str:
     """Return `agrees`, `disagrees` or `inconclusive`, from the interval alone.
 
-    A doubted estimate never agrees.
+    A doubted estimate never agrees. The prediction is that for `data`, of whose `seeds` the estimate is unless told.
     """
     value, low, high = _compared(prediction, estimate)
     below, above = prediction.band(data, estimate)
     if np.isnan(np.asarray(value)).any():
         return "inconclusive"
-    if _refuted(prediction, estimate, data)[0]:
+    if _refuted(prediction, estimate, data, seeds)[0]:
         return "disagrees"
     inside = np.all((np.asarray(low) >= below) & (np.asarray(high) <= above))
     return "agrees" if inside and not estimate.doubts else "inconclusive"
 
 
 def _refuted(
-    prediction: Prediction, estimate: Estimate, data: xr.Dataset, *, together: bool = True
+    prediction: Prediction,
+    estimate: Estimate,
+    data: xr.Dataset,
+    seeds: float | None,
+    *,
+    together: bool = True,
 ) -> tuple[int, int]:
     """Return how many of the compared numbers lie outside of the band, whole intervals; a curve is one number.
 
@@ -228,7 +233,7 @@ def _refuted(
     value, low, high = _compared(prediction, estimate)
     below, above = prediction.band(data, estimate)
     if together:
-        stretch = _together(max(np.size(value), 1), _seeds(data))
+        stretch = _together(max(np.size(value), 1), _seeds(data) if seeds is None else seeds)
         low, high = (_stretched(value, end, stretch) for end in (low, high))
     outside = np.asarray((np.asarray(low) > above) | (np.asarray(high) < below))
     if isinstance(prediction, MatchesCurve):
@@ -318,11 +323,11 @@ def _judged(claim: Claim, data: xr.Dataset, cells: Mapping[str, Any], chosen: xr
     estimate = _measure(claim, data, cells)
     try:
         worst = _worst(claim.prediction, estimate, chosen)
-        verdict, refuted = (
-            judge(claim.prediction, estimate, chosen),
-            _refuted(claim.prediction, estimate, chosen),
-        )
-        alone = _refuted(claim.prediction, estimate, chosen, together=False)
+        measured = _select(data, cells)
+        seeds = _seeds(chosen if isinstance(measured, str) else measured)
+        verdict = judge(claim.prediction, estimate, chosen, seeds)
+        refuted = _refuted(claim.prediction, estimate, chosen, seeds)
+        alone = _refuted(claim.prediction, estimate, chosen, seeds, together=False)
         doubts = estimate.doubts
         if alone[0] and not refuted[0] and np.size(estimate.value) > 1:
             doubts = (*doubts, "outside by its own interval, not by one that holds together with all others")
