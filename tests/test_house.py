@@ -37,6 +37,7 @@ def test_imports_point_downward(file):
             "sweep.py",
             "study.py",
             "claims.py",
+            "predictions.py",
             "estimate.py",
             "record.py",
             "plotting.py",

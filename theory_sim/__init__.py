@@ -3,7 +3,7 @@
 import importlib
 from types import ModuleType
 
-from theory_sim.claims import AtLeast, AtMost, Claim, Equals, Finding, MatchesCurve, Ordering, judge, verify
+from theory_sim.claims import Claim, Finding, judge, verify
 from theory_sim.engine.results import export, open_results
 from theory_sim.engine.run import Progress, Summary, run
 from theory_sim.errors import RequestError, StoreError
@@ -22,6 +22,7 @@ from theory_sim.estimate import (
     rate,
     time_to,
 )
+from theory_sim.predictions import AtLeast, AtMost, Equals, MatchesCurve, Ordering
 from theory_sim.record import decade, last, last_share, late_exponent, late_slope, mean_exponent
 from theory_sim.simulation import Simulation, Status, Variable, log_spaced, rollout, trajectory
 from theory_sim.sweep import Sweep
