@@ -55,7 +55,7 @@ def draw_angles(axis, data):
     fractions = float(data["relevant_fraction"]), float(data["confusion_fraction"])
     fine = np.linspace(classes[0], classes[-1], 50)
     theory_line(axis, fine, mean_token_angle(PATTERNS, *fractions, fine), label="derived")
-    theory_line(axis, fine, key_angle(PATTERNS, *fractions, fine, token_noise=Setting().token_noise))
+    theory_line(axis, fine, key_angle(PATTERNS, *fractions, fine))
     axis.set(xlabel="classes $K$", ylabel="angle to span($\\mu_1 .. \\mu_K$), degrees", ylim=(0, None))
     axis.set_xticks(classes)
     axis.legend(ncols=2)

@@ -22,6 +22,7 @@ ALONG = {
     "token_noise": ("noise", "D"),
     "train_samples": ("$N$", "v"),
     "value_error": (r"$\sigma$", "x"),
+    "correlation": (r"$\rho$", "P"),
 }
 """The axes of the angles, and their symbols and markers."""
 
@@ -112,10 +113,10 @@ def draw_angles(axis: Axes, data: xr.Dataset) -> None:
                 measured = np.nanmean(by_seed(cell.sel(matrix=matrix), "then"))
                 axis.plot(predicted, measured, marker, color=color, markerfacecolor="none", markersize=4)
         axis.plot([], [], marker, color="0.4", markerfacecolor="none", markersize=4, label=f"along {symbol}")
-    theory_line(axis, [0, 40], [0, 40])
+    theory_line(axis, [0, 85], [0, 85])
     for color, symbol, place in zip(COLORS, ("W_Q", "W_K", "W_V"), (0.9, 0.8, 0.7), strict=False):
         axis.text(0.04, place, f"${symbol}$", color=color, transform=axis.transAxes)
-    axis.set(xlabel="derived angle, degrees", ylabel="angle at training loss 1/2", xlim=(0, 40), ylim=(0, 40))
+    axis.set(xlabel="derived angle, degrees", ylabel="angle at training loss 1/2", xlim=(0, 85), ylim=(0, 85))
     axis.legend(loc="lower right")
     panel_label(axis, "d", "leading planes, early")
 
@@ -123,7 +124,7 @@ def draw_angles(axis: Axes, data: xr.Dataset) -> None:
 def derived(cell: dict[str, float]) -> dict[str, float]:
     """Return the derived largest angles of the updates of queries, keys and values; confusion is the default."""
     known = cell["patterns"], cell["relevant_fraction"], Setting().confusion_fraction
-    of_tokens, of_keys = mean_token_angle(*known), key_angle(*known, token_noise=cell["token_noise"])
+    of_tokens, of_keys = (angle(*known, correlation=cell["correlation"]) for angle in (mean_token_angle, key_angle))
     return {"query": float(of_tokens), "key": float(of_keys), "value": float(of_tokens)}
 
 

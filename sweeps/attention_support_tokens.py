@@ -111,11 +111,12 @@ def predicted(data: xr.Dataset) -> np.ndarray:
 
 SECTION = "arXiv:2308.16898, Section 5.2"
 DERIVATION = (
-    "The multipliers K^-1 1 of a sequence are 1/T, less (T-1)/T times the product of the token with the selected one\n"
-    "(variance 1/d) and with those of the n others (1/d^2 each): rates in margin_rates.support_dim"
+    "The multipliers K^-1 1 of a sequence are 1/T to zeroth order; to first order in products of tokens its own give\n"
+    "them the variance V/(T^2 d), each other sequence (T-1)^2/(T^2 d^2): margin_rates.support_dim"
 )
-QUARTER = (
-    "first order in products of tokens, which have deviations of 0.1 to 0.3 at these dimensions: a quarter"
+SECOND_ORDER = (
+    "first order in products of tokens, which have deviations of 0.1 to 0.4 at these dimensions; second order is up to"
+    " 0.15. An earlier formula left out the products among the other tokens, and lay 9 to 27% higher"
 )
 AT = {"tokens": {"along": "tokens", "inputs": [5]}, "inputs": {"along": "inputs", "tokens": [3]}}
 OTHER = {"tokens": AT["inputs"], "inputs": AT["tokens"]}
@@ -129,21 +130,13 @@ CLAIMS = [
             label="derived",
             derivation=DERIVATION,
             measure=threshold,
-            prediction=MatchesCurve(predicted, 0.25),
-            tolerance_reason=QUARTER,
+            prediction=MatchesCurve(predicted, 0.15),
+            tolerance_reason=SECOND_ORDER,
             at=AT[axis],
             control=OTHER[axis],
             control_reason="other sizes: more sequences need less, and more tokens more, than the other of the two",
-            remark=remark,
         )
-        for axis, sizes, remark in (
-            (
-                "tokens",
-                "3, 4, 5, 6 tokens",
-                "4, 5 and 6 tokens agree; the low dimension of 3 lies below first order",
-            ),
-            ("inputs", "3, 5, 10, 20 sequences", ""),
-        )
+        for axis, sizes in (("tokens", "3, 4, 5, 6 tokens"), ("inputs", "3, 5, 10, 20 sequences"))
     ],
     *[
         Claim(

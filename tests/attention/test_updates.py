@@ -15,6 +15,7 @@ from theory_sim.attention import (
     draw_data,
     effective_rank,
     energy_outside,
+    equicorrelated,
     key_angle,
     large_row_norm,
     leading_directions,
@@ -104,37 +105,53 @@ def test_energy_is_counted_squared_and_nothing_moved_is_rank_zero():
     assert float(energy_outside(jnp.zeros(3), 2)) == 0
 
 
-@given(st.sampled_from([7, 20]), st.floats(0.2, 0.7), st.floats(0.0, 0.15), st.sampled_from([2, 3, 6]))
-def test_predicted_angle_is_that_of_the_mean_tokens(patterns, relevant, confusion, classes):
+@given(
+    st.sampled_from([7, 20]),
+    st.floats(0.2, 0.7),
+    st.floats(0.0, 0.15),
+    st.sampled_from([2, 3, 6]),
+    st.floats(0.0, 0.9),
+)
+def test_predicted_angle_is_that_of_the_mean_tokens(patterns, relevant, confusion, classes, correlation):
     mean = np.full((classes, patterns), (1 - relevant - confusion) / (patterns - classes))
     mean[:, :classes] = confusion / (classes - 1)
     np.fill_diagonal(mean, relevant)
-    plane = np.eye(patterns)[:classes]
-    predicted = mean_token_angle(patterns, relevant, confusion, classes)
-    assert predicted == pytest.approx(degrees(mean, plane).max(), abs=1e-5)
+    mu = np.asarray(equicorrelated(jnp.eye(patterns), patterns, correlation), float)
+    predicted = mean_token_angle(patterns, relevant, confusion, classes, correlation=correlation)
+    plane = np.linalg.qr(mu[:classes].T)[0].T
+    assert predicted == pytest.approx(degrees(mean @ mu, plane).max(), abs=1e-2)
 
 
 @pytest.mark.parametrize(
-    ("patterns", "classes", "relevant", "confusion", "noise", "against"),
+    ("patterns", "classes", "relevant", "confusion", "noise", "against", "correlation"),
     [
-        (7, 2, 0.4, 0.1, 0.0, 0.0),
-        (7, 2, 0.4, 0.1, 0.0, 0.5),
-        (7, 3, 0.3, 0.2, 0.0, 0.3),
-        (7, 2, 0.4, 0.1, 0.3, 0.0),
-        (5, 2, 0.6, 0.0, 0.3, 0.0),
-        (7, 3, 0.6, 0.2, 0.2, 0.0),
+        (7, 2, 0.4, 0.1, 0.0, 0.0, 0.0),
+        (7, 3, 0.3, 0.2, 0.0, 0.3, 0.0),
+        (7, 2, 0.4, 0.1, 0.4, 1.0, 0.0),
+        (5, 2, 0.6, 0.0, 0.4, 1.0, 0.0),
+        (7, 3, 0.6, 0.2, 0.3, 0.5, 0.0),
+        (7, 2, 0.4, 0.1, 0.3, 1.0, 0.4),
+        (7, 3, 0.5, 0.1, 0.3, 0.5, 0.4),
     ],
 )
 def test_angle_of_keys_is_that_of_the_gradient_under_uniform_attention(
-    patterns, classes, relevant, confusion, noise, against
+    patterns, classes, relevant, confusion, noise, against, correlation
 ):
-    # The output rewards `(1 + against) mu_y - against sum_c mu_c`: without noise that makes no difference.
-    setting = Setting(patterns, classes, relevant, confusion, noise)
+    # The output rewards `(1 + against) mu_y - against sum_c mu_c`, which sums to 0 over classes at 1 / (K - 1).
+    # Without noise and correlation another direction makes no difference.
+    setting = Setting(patterns, classes, relevant, confusion, noise, correlation=correlation)
     mu, gradient = key_gradient(jax.random.key(patterns + classes), setting, against)
     right = np.linalg.svd(gradient)[2][:classes]
-    predicted = key_angle(patterns, relevant, confusion, classes, token_noise=noise)
-    # Means of 6000 sequences are off by a hundredth of the signal, noise counts by 1 - 1/20.
-    assert predicted == pytest.approx(degrees(right, np.asarray(mu)[:classes]).max(), abs=1.5)
+    predicted = key_angle(patterns, relevant, confusion, classes, correlation=correlation)
+    plane = np.linalg.qr(np.asarray(mu)[:classes].T)[0].T
+    # Means of 6000 sequences are off by a hundredth of the signal.
+    assert predicted == pytest.approx(degrees(right, plane).max(), abs=2)
+
+
+def test_noise_lowers_the_angle_of_keys_where_rewarded_directions_do_not_sum_to_zero():
+    mu, gradient = key_gradient(jax.random.key(0), Setting(7, 2, 0.4, 0.1, 0.4), 0.0)
+    right = np.linalg.svd(gradient)[2][:2]
+    assert degrees(right, np.asarray(mu)[:2]).max() < key_angle(7, 0.4, 0.1) - 5
 
 
 @jax.jit
@@ -154,7 +171,7 @@ def key_gradient(key, setting, against):
 
 def test_angle_of_keys_is_zero_where_all_tokens_tell():
     assert key_angle(7, 0.9, 0.1) == 0
-    assert key_angle(7, 1.0, 0.0, token_noise=0.2) == 0
+    assert key_angle(7, 1.0, 0.0, correlation=0.2) == 0
     assert key_angle(7, 0.4, 0.1) == pytest.approx(key_angle(7, 0.3, 0.3))
 
 

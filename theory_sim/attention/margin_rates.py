@@ -1,7 +1,7 @@
 r"""Predictions for random max margin problems: the nuclear rank, when there is a solution, and with what support.
 
 >>> int(largest_rank(60)), round(float(feasibility_inputs(6, 5))), round(float(support_dim(5, 5)))
-(10, 28, 58)
+(10, 28, 51)
 """
 
 from functools import cache
@@ -40,15 +40,24 @@ def feasibility_inputs(dim: int, tokens: int, *, unit: bool = True) -> float:
 def support_dim(inputs: ArrayLike, tokens: ArrayLike) -> NDArray[np.float64]:
     """Return the dimension at which all tokens of half of the random problems are support tokens (B.1).
 
-    Derived, for unit tokens and queries of large dimension d: the multipliers `K^-1 1` of a sequence of orthonormal
-    tokens are `1/T`; to first order in products of tokens, `1/T - e_t (T-1)/T` with `e_t` of variance `1/d` from the
-    selected token of the same sequence and `1/d^2` from that of each other one, taken as n for n - 1. All `n (T - 1)`
-    are positive in half of the problems where `Phi(s)^(n (T-1)) = 1/2`, `s^-2 = (T-1)^2 (1/d + n/d^2)`: a quadratic
+    Derived, for unit tokens and queries of large dimension d, `e_tu` being products of tokens, of variance 1/d, and
+    `e_t` those with the selected one. A sequence's own block of K is `I + 1 1^T + dK`, `dK_tu = e_tu - e_t - e_u` and
+    `dK_tt = -2 e_t`; its multipliers `K^-1 1` are 1/T to zeroth order, and to first `(1 + (T-1) e_t - sum_u e_tu
+    - (T-2)/T sum_u e_u + 1/T sum_uv e_uv) / T`, of variance `V / (T^2 d)` with `V = ((T^2 - 2T + 2)^2 + 2 (T-2)^3 +
+    2 (T-2)(T-3)) / T^2`. Each other sequence adds `(T-1)^2 / (T^2 d^2)`. Taken as independent, all `n (T-1)` are
+    positive in half of the problems where `Phi(s)^(n (T-1)) = 1/2`, `s^-2 = V/d + (n-1) (T-1)^2 / d^2`: a quadratic
     equation for d.
     """
     inputs, others = np.asarray(inputs, float), np.asarray(tokens, float) - 1
-    share = (others * ndtri(0.5 ** (1 / (inputs * others)))) ** 2
-    return np.asarray((share + np.sqrt(share**2 + 4 * share * inputs)) / 2)
+    share = ndtri(0.5 ** (1 / (inputs * others))) ** 2
+    linear, constant = share * own_variance(tokens), share * (inputs - 1) * others**2
+    return np.asarray((linear + np.sqrt(linear**2 + 4 * constant)) / 2)
+
+
+def own_variance(tokens: ArrayLike) -> NDArray[np.float64]:
+    """Return V of `support_dim`: the variance, times `T^2 d`, that a sequence's own tokens give its multipliers."""
+    t = np.asarray(tokens, float)
+    return np.asarray(((t**2 - 2 * t + 2) ** 2 + 2 * (t - 2) ** 3 + 2 * (t - 2) * (t - 3)) / t**2)
 
 
 @cache

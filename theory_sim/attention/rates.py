@@ -26,17 +26,24 @@ def update_rank(discriminative_patterns: int = 2) -> int:
 
 
 def mean_token_angle(
-    patterns: ArrayLike, relevant_fraction: ArrayLike, confusion_fraction: ArrayLike, classes: ArrayLike = 2
+    patterns: ArrayLike,
+    relevant_fraction: ArrayLike,
+    confusion_fraction: ArrayLike,
+    classes: ArrayLike = 2,
+    *,
+    correlation: ArrayLike = 0.0,
 ) -> Curve:
     """Return the largest angle, in degrees, of span(zbar_c) to span(mu_1 .. mu_K): dW_Q, dW_V, dW_O (AT-C2, AT-C3).
 
     Derived: the right factors of the gradients by W_Q, W_V and W_O are mean tokens. Differences of the classes' mean
     tokens lie in span(mu_1 .. mu_K), their sum is `(alpha_* + alpha_#) sum_c mu_c + K beta sum_j mu_j`, with
-    `beta = (1 - alpha_* - alpha_#) / (M - K)`: tan = `(1 - alpha_* - alpha_#) / (alpha_* + alpha_#) sqrt(K / (M - K))`.
+    `beta = (1 - alpha_* - alpha_#) / (M - K)`; of orthonormal patterns
+    tan = `(1 - alpha_* - alpha_#) / (alpha_* + alpha_#) sqrt(K / (M - K))`.
     It vanishes with many patterns or without irrelevant tokens, not with the noise.
     """
     told = np.asarray(relevant_fraction, float) + np.asarray(confusion_fraction, float)
-    return np.degrees(np.arctan(_spread(patterns, classes) * np.maximum(1 - told, 0) / told))
+    rest = np.asarray(classes, float) * np.maximum(1 - told, 0) / (np.asarray(patterns, float) - classes)
+    return _angle_of_sum(told, rest, patterns, classes, correlation)
 
 
 def key_angle(
@@ -45,26 +52,34 @@ def key_angle(
     confusion_fraction: ArrayLike,
     classes: ArrayLike = 2,
     *,
-    token_noise: ArrayLike = 0.0,
+    correlation: ArrayLike = 0.0,
 ) -> Curve:
     """Return the largest angle, in degrees, of the leading directions of dW_K to span(mu_1 .. mu_K) (AT-C2, AT-C3).
 
-    Derived: the right factor is the covariance of a sequence's tokens times the direction v that the output rewards;
-    for `v = mu_c` it is `alpha_* (mu_c - zbar_c) + tau^2 mu_c`. Summed over classes this is
-    `(alpha_* (1 - alpha_* - alpha_#) + tau^2) sum_c mu_c - alpha_* K beta sum_j mu_j`. Without noise
-    tan = `sqrt(K / (M - K))` for every v that treats classes alike, and whatever the fractions, because the covariance
-    is orthogonal to the sum of all patterns. Noise adds `tau^2 v`: how it lowers the angle rests on `v = mu_c`.
-    Without irrelevant tokens all lies in the span.
+    Derived: the right factor is the covariance of a sequence's tokens times the direction v_y that the output rewards.
+    Neurons learn differences of mean tokens first, so that v_y is in proportion to `mu_y - sum_c mu_c / K`, and
+    `sum_y v_y = 0`. Then noise, which adds `tau^2 v_y`, adds nothing to the sum over classes, and this sum is in
+    proportion to `(1 - alpha_* - alpha_#) sum_c mu_c - K beta sum_j mu_j`: the same angle for all fractions and
+    all noise, of orthonormal patterns tan = `sqrt(K / (M - K))`. Without irrelevant tokens all lies in the span.
     """
-    relevant = np.asarray(relevant_fraction, float)
-    signal = relevant * np.maximum(1 - relevant - np.asarray(confusion_fraction, float), 0)
-    total = signal + np.square(token_noise)
-    share = signal / np.where(total > 0, total, 1)
-    return np.degrees(np.arctan(_spread(patterns, classes) * share))
+    told = np.asarray(relevant_fraction, float) + np.asarray(confusion_fraction, float)
+    rest = np.asarray(classes, float) / (np.asarray(patterns, float) - classes)
+    return np.where(told < 1, _angle_of_sum(1.0, -rest, patterns, classes, correlation), 0.0)
 
 
-def _spread(patterns: ArrayLike, classes: ArrayLike) -> Curve:
-    return np.sqrt(np.asarray(classes, float) / (np.asarray(patterns, float) - classes))
+def _angle_of_sum(
+    own: ArrayLike, others: ArrayLike, patterns: ArrayLike, classes: ArrayLike, correlation: ArrayLike
+) -> Curve:
+    """Return the angle of `own sum_c mu_c + others sum_j mu_j` to span(mu_1 .. mu_K), in degrees.
+
+    Of patterns with inner products rho: `sum_j mu_j`, j > K, is `(M - K) rho / (1 + (K - 1) rho) sum_c mu_c` in the
+    span, its square is `(M - K) (1 + (M - K - 1) rho)`, and that of `sum_c mu_c` is `K (1 + (K - 1) rho)`.
+    """
+    most, few, rho = (np.asarray(part, float) for part in (patterns, classes, correlation))
+    rest, common = most - few, 1 + (few - 1) * rho
+    inside = own + others * rest * rho / common
+    off = rest * (1 + (rest - 1) * rho) - few * (rest * rho) ** 2 / common
+    return np.degrees(np.arctan(np.abs(others) * np.sqrt(off) / (np.abs(inside) * np.sqrt(few * common))))
 
 
 def mean_token_spread(
