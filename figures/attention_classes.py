@@ -3,7 +3,7 @@
 import numpy as np
 
 from theory_sim import at_last, by_seed
-from theory_sim.attention import Setting, key_angle, mean_token_angle
+from theory_sim.attention import key_angle, mean_token_angle
 from theory_sim.plotting import COLORS, band, figure, log_axes, panel_label, theory_line
 
 PATTERNS = 16

@@ -124,7 +124,9 @@ def draw_angles(axis: Axes, data: xr.Dataset) -> None:
 def derived(cell: dict[str, float]) -> dict[str, float]:
     """Return the derived largest angles of the updates of queries, keys and values; confusion is the default."""
     known = cell["patterns"], cell["relevant_fraction"], Setting().confusion_fraction
-    of_tokens, of_keys = (angle(*known, correlation=cell["correlation"]) for angle in (mean_token_angle, key_angle))
+    of_tokens, of_keys = (
+        angle(*known, correlation=cell["correlation"]) for angle in (mean_token_angle, key_angle)
+    )
     return {"query": float(of_tokens), "key": float(of_keys), "value": float(of_tokens)}
 
 

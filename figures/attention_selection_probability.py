@@ -1,35 +1,22 @@
 """Chances of optimal and of locally optimal tokens against the dimension, over the published ones."""
 
+from pathlib import Path
+
 import xarray as xr
 from matplotlib.figure import Figure
 
 from theory_sim import by_seed, cellwise, computed, proportion
 from theory_sim.plotting import COLORS, figure, interval, log_axes, panel_label
+from theory_sim.study import load_module
 
-DIMS = (2, 3, 4, 5, 10, 20)
-PUBLISHED = {
-    "global": {
-        ("weights", 5, 5): dict(zip(DIMS, (0.18, 0.45, 0.67, 0.79, 0.97, 1.0), strict=True)),
-        ("key_query", 5, 5): dict(zip(DIMS, (0.27, 0.57, 0.71, 0.78, 0.96, 1.0), strict=True)),
-        ("weights", 20, 5): {5: 0.0, 10: 0.25, 15: 0.68, 20: 0.94},
-        ("weights", 5, 20): {5: 0.605, 10: 0.72, 15: 0.855, 20: 0.90},
-    },
-    "local": {
-        ("weights", 5, 5): dict(zip(DIMS, (0.36, 0.82, 0.98, 1, 1, 1), strict=True)),
-        ("key_query", 5, 5): dict(zip(DIMS, (0.74, 0.99, 1, 1, 1, 1), strict=True)),
-    },
-    "all_active": {
-        ("weights", 5, 5): {5: 0.01, 10: 0.69, 20: 1.0},
-        ("key_query", 5, 5): {10: 0.25, 20: 0.88},
-    },
-}
-"""Read from Figs. 2, 5 and 6 of arXiv:2308.16898."""
+STUDY = load_module(Path(__file__).parents[1] / "sweeps" / Path(__file__).name)
+DIMS, PUBLISHED = STUDY.DIMS, STUDY.PUBLISHED
 
 LINES = {
-    ("weights", 5, 5): (COLORS[0], "$W$, n = T = 5"),
-    ("key_query", 5, 5): (COLORS[1], "$KQ^T$, n = T = 5"),
-    ("weights", 20, 5): (COLORS[2], "$W$, n = 20"),
-    ("weights", 5, 20): (COLORS[3], "$W$, T = 20"),
+    STUDY.SIZE: (COLORS[0], "$W$, n = T = 5"),
+    STUDY.FACTORS: (COLORS[1], "$KQ^T$, n = T = 5"),
+    STUDY.SEQUENCES: (COLORS[2], "$W$, n = 20"),
+    STUDY.LONG: (COLORS[3], "$W$, T = 20"),
 }
 
 
@@ -47,10 +34,13 @@ def draw(data: xr.Dataset) -> Figure:
         shown = LINES if name == "global" else list(LINES)[:2]
         for line in shown:
             draw_line(axis, data, name, line)
+            if name == "local":
+                draw_saturated(axis, data, line)
         log_axes(axis, "x")
         axis.set_xticks(DIMS, [str(d) for d in DIMS])
         axis.set(xlabel="dimension $d$", ylabel="share of problems", ylim=(-0.03, 1.05))
     axes[0].plot([], [], "x", color="black", markersize=5, label="published")
+    axes[0].plot([], [], ":", color="black", label="saturated")
     axes[1].legend(*axes[0].get_legend_handles_labels(), loc="lower right")
     return fig
 
@@ -64,3 +54,12 @@ def draw_line(axis, data, name, line):
         runs = computed(data.sel({axis_name: [value] for axis_name, value in axes.items()}))
         share = cellwise(lambda cell: proportion(by_seed(cell, name)))(runs)
         interval(axis, runs["dim"].to_numpy(), share, color=color, label=label, linestyle="-")
+
+
+def draw_saturated(axis, data, line):
+    """Draw how many runs attend to single tokens at the end: the others have not selected any yet."""
+    axes = dict(zip(("parameterization", "inputs", "tokens"), line, strict=True))
+    if all(value in data[name] for name, value in axes.items()):
+        runs = computed(data.sel({name: [value] for name, value in axes.items()}))
+        share = cellwise(lambda cell: proportion(by_seed(cell, "saturated")))(runs)
+        axis.plot(runs["dim"].to_numpy(), share.value, ":", color=LINES[line][0])

@@ -126,9 +126,9 @@ MEAN_TOKEN = (
     "lies in span(mu_1, mu_2), their sum is off it by the irrelevant patterns: rates.mean_token_angle."
 )
 COVARIANCE = (
-    "The right factor of the gradient by W_K is the tokens' covariance times the rewarded direction v_y. Neurons learn\n"
-    "mu_1 - mu_2 first: v_1 + v_2 = 0, and noise, tau^2 v_y, adds nothing to the sum, which is off span(mu_1, mu_2) by"
-    " the\nirrelevant part of the mean token alone: rates.key_angle."
+    "The right factor of the gradient by W_K is the tokens' covariance times the rewarded direction v_y. Neurons\n"
+    "learn mu_1 - mu_2 first: v_1 + v_2 = 0, and noise, tau^2 v_y, adds nothing to the sum, which is off the span by\n"
+    "the irrelevant part of the mean token alone: rates.key_angle."
 )
 ANGLE_TOLERANCE = (
     "mean tokens of 256 samples are off by 0.2/sqrt(256) of irrelevant patterns and noise against 0.3 of signal, 2.4 "
