@@ -1,4 +1,6 @@
-"""Certified ranks of nuclear max margin weights, beside the counts of a solver that stops early, and published ones."""
+"""Certified ranks of nuclear max margin weights, the counts that a first-order solver leaves, and published ones."""
+
+from pathlib import Path
 
 import numpy as np
 import xarray as xr
@@ -6,9 +8,9 @@ from matplotlib.figure import Figure
 
 from theory_sim.attention import largest_rank
 from theory_sim.plotting import COLORS, figure, panel_label, theory_line
+from theory_sim.study import load_module
 
-READ_OFFS = {5: {20: 5.0}, 10: {10: 8.9}, 15: {15: 13.7, 20: 14.8}}
-"""Published counts, by sequences and dimensions (arXiv:2308.16898, Fig. 4)."""
+READ_OFFS = load_module(Path(__file__).parents[1] / "sweeps" / Path(__file__).name).READ_OFFS
 
 
 def draw(data: xr.Dataset) -> Figure:
@@ -26,18 +28,21 @@ def means(data, name):
 
 def draw_dimensions(axis, data):
     panel_label(axis, "a", "five tokens")
-    nuclear = data.sel(norm="nuclear", tokens=5)
     dims = data["dim"].to_numpy()
     for color, inputs in zip(COLORS, data["inputs"].to_numpy(), strict=False):
-        runs = nuclear.sel(inputs=inputs)
-        axis.plot(dims, means(runs, "rank").isel(stop_gap=-1), color=color, marker="o", label=f"n = {inputs}")
-        axis.plot(dims, means(runs, "counted").isel(stop_gap=0), color=color, linestyle=":", linewidth=1)
-        points = READ_OFFS.get(int(inputs), {})
-        axis.plot(list(points), list(points.values()), color=color, marker="x", linestyle="", markersize=5)
-        if "frobenius" in data["norm"]:
-            exact = means(data.sel(norm="frobenius", tokens=5, inputs=inputs), "rank").isel(stop_gap=-1)
-            axis.plot(dims, exact, color=color, alpha=0.5, linewidth=0.8)
-    axis.plot([], [], color="black", linestyle=":", label="above 1e-7, gap 1e-4")
+        runs = data.sel(tokens=5, inputs=inputs)
+        axis.plot(
+            dims, means(runs.sel(method="nuclear"), "rank"), color=color, marker="o", label=f"n = {inputs}"
+        )
+        if "splitting" in data["method"]:
+            axis.plot(dims, means(runs.sel(method="splitting"), "counted"), color=color, linestyle=":")
+        points = {dim: count for (n, dim), count in READ_OFFS.items() if n == inputs}
+        axis.plot(list(points), list(points.values()), color=color, marker="x", linestyle="", markersize=6)
+        if "frobenius" in data["method"]:
+            axis.plot(
+                dims, means(runs.sel(method="frobenius"), "rank"), color=color, alpha=0.5, linewidth=0.8
+            )
+    axis.plot([], [], color="black", linestyle=":", label="first order, above 1e-7")
     axis.plot([], [], color="black", marker="x", linestyle="", markersize=5, label="published counts")
     axis.plot([], [], color="black", alpha=0.5, linewidth=0.8, label="Frobenius norm")
     axis.set(xlabel="dimension $d$", ylabel="rank", ylim=(0, 24), xlim=(0, None))
@@ -46,7 +51,7 @@ def draw_dimensions(axis, data):
 
 def draw_bound(axis, data):
     panel_label(axis, "b", "active constraints")
-    runs = data.sel(norm="nuclear").isel(stop_gap=-1)
+    runs = data.sel(method="nuclear")
     for color, inputs in zip(COLORS, data["inputs"].to_numpy(), strict=False):
         active, rank = (
             runs[name].where(runs["feasible"] > 0).sel(inputs=inputs).to_numpy().ravel()
@@ -68,7 +73,7 @@ def draw_bound(axis, data):
 
 def draw_tokens(axis, data):
     panel_label(axis, "c", "ranks in 15 dimensions")
-    runs = data.sel(norm="nuclear", dim=15 if 15 in data["dim"] else data["dim"][-1]).isel(stop_gap=-1)
+    runs = data.sel(method="nuclear", dim=15 if 15 in data["dim"] else data["dim"][-1])
     labels, places = [], []
     for inputs in data["inputs"].to_numpy():
         for tokens in data["tokens"].to_numpy():

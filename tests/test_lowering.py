@@ -102,6 +102,9 @@ SIMULATIONS = {
     "margin_instances": lambda: margin_instances(
         points=6, max_inputs=3, max_tokens=3, max_dim=4, norm="nuclear"
     ),
+    "margin_instances, splitting": lambda: margin_instances(
+        points=6, max_inputs=3, max_tokens=3, max_dim=4, norm="nuclear", solver="splitting"
+    ),
     "support_tokens": lambda: support_tokens(points=6, max_inputs=3, max_tokens=3, max_dim=4),
     "codimension_toy": lambda: codimension_toy(ambient=40, groups=4, max_dim=8),
     "shared_adapters, one-hot": lambda: shared_adapters(rows=3, cols=4, rank=2, layers=2, max_dim=7),

@@ -87,6 +87,12 @@ def test_pairs_are_refused_in_one_line():
         max_margin_of_pairs(np.ones((3, 2)), np.ones((3, 2)), norm="l1")
     with pytest.raises(ValueError, match="points must be at least 1, got 0"):
         margin_instances(**SIZES | {"points": 0})
+    with pytest.raises(ValueError, match="solver must be one of interior, splitting, got 'scs'"):
+        margin_instances(**SIZES, solver="scs")
+    with pytest.raises(
+        ValueError, match="a splitting solves problems in the nuclear norm, got norm='frobenius'"
+    ):
+        margin_instances(**SIZES, solver="splitting")
     with pytest.raises(ValueError, match="left must be finite"):
         max_margin_of_pairs(np.full((3, 2), np.nan), np.ones((3, 2)))
 

@@ -21,6 +21,7 @@ from theory_sim.attention.margin_instances import margin_instances
 from theory_sim.attention.margin_rates import feasibility_inputs, largest_rank, polar_dimension, support_dim
 from theory_sim.attention.network import Weights, attention, heads, hinge, neurons, wrong
 from theory_sim.attention.patterns import (
+    UNBOUNDED,
     Sequences,
     Setting,
     draw_data,
@@ -80,6 +81,7 @@ from theory_sim.attention.selection_rates import (
     stall_norm,
     untouched_start,
 )
+from theory_sim.attention.splitting import nuclear_splitting
 from theory_sim.attention.support_tokens import support_tokens
 from theory_sim.attention.task_vector import task_vector_transformer
 from theory_sim.attention.task_vector_rates import (
@@ -112,6 +114,7 @@ __all__ = [
     "EARLY_LOSS",
     "PUBLISHED_COUNTS",
     "PUBLISHED_ERRORS",
+    "UNBOUNDED",
     "UNIMODAL_SEPARATION",
     "Groups",
     "HeadMargin",
@@ -167,6 +170,7 @@ __all__ = [
     "neurons",
     "normalized_loss_rate",
     "normalized_norm",
+    "nuclear_splitting",
     "orthonormal_rows",
     "outputs_without",
     "path_norm_slope",

@@ -175,8 +175,7 @@ def _of_pairs(left: Array, right: Array, queries: Array, tolerance: Array | floa
     if norm == "frobenius":
         return _with_ranks(weights, multipliers, gap, feasible, jnp.asarray(min(samples, dim)))
     values, _ = leading_directions((left * multipliers[:, None]).T @ right)
-    resolved = 1 - jnp.maximum(gap, 1e3 * jnp.finfo(gap.dtype).eps) / RESOLUTION
-    return _with_ranks(weights, multipliers, gap, feasible, jnp.sum(values >= resolved))
+    return _with_ranks(weights, multipliers, gap, feasible, unit_values(values, gap))
 
 
 @jax.jit
@@ -220,8 +219,17 @@ def certified(
 
 def _with_ranks(weights: Array, dual: Array, gap: Array, feasible: Array, bound: Array) -> MaxMargin:
     values, _ = leading_directions(weights)
-    rank = jnp.sum(values > RESOLUTION * jnp.sum(values))
-    return MaxMargin(weights, dual, gap, rank, jnp.where(feasible, bound, 0), feasible)
+    return MaxMargin(weights, dual, gap, resolved_rank(values), jnp.where(feasible, bound, 0), feasible)
+
+
+def resolved_rank(values: Float[Array, " rank"]) -> Int[Array, ""]:
+    """Return the `rank` of `MaxMargin` from the singular values of weights."""
+    return jnp.sum(values > RESOLUTION * jnp.sum(values))
+
+
+def unit_values(values: Float[Array, " rank"], gap: Float[Array, ""]) -> Int[Array, ""]:
+    """Return the `rank_bound` of `MaxMargin` from the singular values of a dual matrix of norm 1."""
+    return jnp.sum(values >= 1 - jnp.maximum(gap, 1e3 * jnp.finfo(gap.dtype).eps) / RESOLUTION)
 
 
 def differences_from(tokens: Array, selected: Array) -> Array:

@@ -24,13 +24,17 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
 from theory_sim.attention.directions import unit
-from theory_sim.attention.margin import NORMS, max_margin_of_pairs
+from theory_sim.attention.margin import NORMS, MaxMargin, max_margin_of_pairs, resolved_rank, unit_values
 from theory_sim.attention.selection_direction import SLACK
+from theory_sim.attention.splitting import TOLERANCE, nuclear_splitting
 from theory_sim.decompositions import leading_directions
 from theory_sim.simulation import Metrics, Simulation, Variable
 
 COUNTED = 1e-7
 """The singular values that the published count of a rank takes for more than zero (AT-A-S3)."""
+
+
+SOLVERS = ("interior", "splitting")
 
 
 class Setting(NamedTuple):
@@ -49,7 +53,10 @@ class Setting(NamedTuple):
 
 
 class Hyper(NamedTuple):
-    """The relative gap at which the solver stops. Below what rounding permits, it stops where it gains nothing more."""
+    """The relative gap at which the solver stops. Below what rounding permits, it stops where it gains nothing more.
+
+    Of a splitting, the relative residuals, 1e-5 unless told otherwise.
+    """
 
     stop_gap: float = 1e-10
 
@@ -68,7 +75,13 @@ class Instance(NamedTuple):
 
 
 def margin_instances(
-    *, points: int, max_inputs: int, max_tokens: int, max_dim: int, norm: str = "frobenius"
+    *,
+    points: int,
+    max_inputs: int,
+    max_tokens: int,
+    max_dim: int,
+    norm: str = "frobenius",
+    solver: str = "interior",
 ) -> Simulation:
     """Return the solution of random instances of (Att-SVM), to be run for zero steps.
 
@@ -79,7 +92,11 @@ def margin_instances(
     number of singular values above the absolute `COUNTED`; `active`, the number of constraints with margin 1; `fits`.
     Where there are no weights, all but `feasible`, `gap` and `fits` are zero.
 
-    Raises ValueError on sizes that are too small, or an unknown norm.
+    With the solver "splitting", in the nuclear norm, the same of `nuclear_splitting`: `feasible` where it settled,
+    `counted` of the weights that it returns, `value` their norm once they are scaled to a least margin of 1, and `gap`
+    what its own multipliers prove.
+
+    Raises ValueError on sizes that are too small, an unknown norm or solver, or a splitting in the Frobenius norm.
     """
     for name, value, least in (
         ("points", points, 1),
@@ -91,14 +108,18 @@ def margin_instances(
             raise ValueError(f"{name} must be at least {least}, got {value}")
     if norm not in NORMS:
         raise ValueError(f"norm must be one of {', '.join(NORMS)}, got {norm!r}")
+    if solver not in SOLVERS:
+        raise ValueError(f"solver must be one of {', '.join(SOLVERS)}, got {solver!r}")
+    if solver == SOLVERS[1] and norm != "nuclear":
+        raise ValueError(f"a splitting solves problems in the nuclear norm, got norm={norm!r}")
     return Simulation(
         sample=partial(_sample, points=points, max_inputs=max_inputs, max_tokens=max_tokens, max_dim=max_dim),
         init=lambda key, problem, hyper: jnp.zeros(()),
         step=lambda key, problem, hyper, state: state,
         observe=lambda problem, hyper, state: {},
         setting=Setting(min(5, max_inputs), min(5, max_tokens), min(5, max_dim)),
-        hyper=Hyper(),
-        conclude=partial(_conclude, norm=norm),
+        hyper=Hyper(TOLERANCE) if solver == SOLVERS[1] else Hyper(),
+        conclude=partial(_conclude, norm=norm, solver=solver),
         variables={
             "feasible": Variable("whether there are weights that meet the constraints"),
             "value": Variable("least norm of weights that meet the constraints"),
@@ -145,15 +166,20 @@ def _sample(
     return Instance(left, queries[of_input], jnp.asarray(count))
 
 
-def _conclude(problem: Instance, hyper: Hyper, records: Metrics, state: Array, *, norm: str) -> Metrics:
+def _conclude(
+    problem: Instance, hyper: Hyper, records: Metrics, state: Array, *, norm: str, solver: str
+) -> Metrics:
     left, right, valid = problem.left, problem.right, problem.valid
-    found = max_margin_of_pairs(left, right, norm=norm, tolerance=hyper.stop_gap)
+    if solver == SOLVERS[1]:
+        found, scale = _split(problem, hyper.stop_gap)
+    else:
+        found, scale = max_margin_of_pairs(left, right, norm=norm, tolerance=hyper.stop_gap), 1.0
     values, _ = leading_directions(found.weights)
     value = jnp.linalg.norm(found.weights) if norm == "frobenius" else jnp.sum(values)
     margins = jnp.sum((left @ found.weights) * right, axis=1)
     conclusions = {
         "feasible": found.feasible,
-        "value": value,
+        "value": scale * value,
         "rank": found.rank,
         "rank_bound": found.rank_bound,
         "counted": jnp.sum(values > COUNTED),
@@ -164,3 +190,18 @@ def _conclude(problem: Instance, hyper: Hyper, records: Metrics, state: Array, *
         "gap": found.gap,
         "fits": (problem.constraints <= len(valid)).astype(value.dtype),
     }
+
+
+def _split(problem: Instance, tolerance: Array | float) -> tuple[MaxMargin, Array]:
+    """Return what a splitting finds, with what its multipliers prove, and the factor to a least margin of 1."""
+    left, right, valid = problem.left, problem.right, problem.valid
+    found = nuclear_splitting(left, right, jnp.where(valid, 1.0, -jnp.inf), tolerance)
+    least = jnp.min(jnp.sum((left @ found.weights) * right, axis=1), where=valid, initial=jnp.inf)
+    scale = 1 / jnp.where(found.settled, least, 1.0)
+    values, _ = leading_directions(found.weights)
+    dual_values, _ = leading_directions((left * found.dual[:, None]).T @ right)
+    largest, total = dual_values[0], scale * jnp.sum(values)
+    proven = jnp.sum(found.dual) / jnp.where(largest > 0, largest, 1.0)
+    gap = 1 - proven / jnp.where(total > 0, total, 1.0)
+    bound = unit_values(dual_values / jnp.where(largest > 0, largest, 1.0), gap)
+    return MaxMargin(found.weights, found.dual, gap, resolved_rank(values), bound, found.settled), scale
