@@ -32,15 +32,15 @@ def draw_dimensions(axis, data):
     for color, inputs in zip(COLORS, data["inputs"].to_numpy(), strict=False):
         runs = data.sel(tokens=5, inputs=inputs)
         axis.plot(
-            dims, means(runs.sel(method="nuclear"), "rank"), color=color, marker="o", label=f"n = {inputs}"
+            dims, means(runs.sel(solver="nuclear"), "rank"), color=color, marker="o", label=f"n = {inputs}"
         )
-        if "splitting" in data["method"]:
-            axis.plot(dims, means(runs.sel(method="splitting"), "counted"), color=color, linestyle=":")
+        if "splitting" in data["solver"]:
+            axis.plot(dims, means(runs.sel(solver="splitting"), "counted"), color=color, linestyle=":")
         points = {dim: count for (n, dim), count in READ_OFFS.items() if n == inputs}
         axis.plot(list(points), list(points.values()), color=color, marker="x", linestyle="", markersize=6)
-        if "frobenius" in data["method"]:
+        if "frobenius" in data["solver"]:
             axis.plot(
-                dims, means(runs.sel(method="frobenius"), "rank"), color=color, alpha=0.5, linewidth=0.8
+                dims, means(runs.sel(solver="frobenius"), "rank"), color=color, alpha=0.5, linewidth=0.8
             )
     axis.plot([], [], color="black", linestyle=":", label="first order, above 1e-7")
     axis.plot([], [], color="black", marker="x", linestyle="", markersize=5, label="published counts")
@@ -51,7 +51,7 @@ def draw_dimensions(axis, data):
 
 def draw_bound(axis, data):
     panel_label(axis, "b", "active constraints")
-    runs = data.sel(method="nuclear")
+    runs = data.sel(solver="nuclear")
     for color, inputs in zip(COLORS, data["inputs"].to_numpy(), strict=False):
         active, rank = (
             runs[name].where(runs["feasible"] > 0).sel(inputs=inputs).to_numpy().ravel()
@@ -73,7 +73,7 @@ def draw_bound(axis, data):
 
 def draw_tokens(axis, data):
     panel_label(axis, "c", "ranks in 15 dimensions")
-    runs = data.sel(method="nuclear", dim=15 if 15 in data["dim"] else data["dim"][-1])
+    runs = data.sel(solver="nuclear", dim=15 if 15 in data["dim"] else data["dim"][-1])
     labels, places = [], []
     for inputs in data["inputs"].to_numpy():
         for tokens in data["tokens"].to_numpy():

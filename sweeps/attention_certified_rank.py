@@ -24,28 +24,28 @@ READ_OFFS = {(10, 10): 8.9, (15, 15): 13.7, (15, 20): 14.8, (5, 20): 5.0}
 """Published counts of the nuclear rank, by sequences and dimensions, with five tokens (AT-A-S3)."""
 
 
-def instances(*, method: str, points: int, max_inputs: int, max_tokens: int, max_dim: int) -> Simulation:
+def instances(*, solver: str, points: int, max_inputs: int, max_tokens: int, max_dim: int) -> Simulation:
     """Return random max margin problems in a norm, the nuclear one solved by interior points or by splitting."""
     return margin_instances(
         points=points,
         max_inputs=max_inputs,
         max_tokens=max_tokens,
         max_dim=max_dim,
-        norm="frobenius" if method == "frobenius" else "nuclear",
-        solver="splitting" if method == "splitting" else "interior",
+        norm="frobenius" if solver == "frobenius" else "nuclear",
+        solver="splitting" if solver == "splitting" else "interior",
     )
 
 
-def wanted(*, method, inputs, tokens, dim, **_):
+def wanted(*, solver, inputs, tokens, dim, **_):
     """Select the published sizes, with more tokens in 15 dimensions alone, and not by splitting."""
     sizes = np.any([(inputs == n) & (tokens == t) for n, t in SIZES], axis=0)
-    return sizes & ((tokens == 5) | ((dim == 15) & (method != "splitting")))
+    return sizes & ((tokens == 5) | ((dim == 15) & (solver != "splitting")))
 
 
 SWEEP = Sweep(
     simulation=instances,
     shape={
-        "method": ["frobenius", "nuclear", "splitting"],
+        "solver": ["frobenius", "nuclear", "splitting"],
         "points": [70],
         "max_inputs": [15],
         "max_tokens": [15],
@@ -56,7 +56,7 @@ SWEEP = Sweep(
     steps=[0],
     presets={
         "smoke": {
-            "method": ["nuclear", "splitting"],
+            "solver": ["nuclear", "splitting"],
             "points": [40],
             "max_inputs": [10],
             "max_tokens": [5],
@@ -109,14 +109,14 @@ def published_counts(data: xr.Dataset) -> Estimate:
     return Estimate(*(np.concatenate([estimate[i] for estimate in each]) for i in range(3)), each[0].window)
 
 
-def of_methods(data: xr.Dataset) -> Estimate:
-    """Divide the least norms that the last method found by those of the first, where both found one."""
-    values, found = (by_seed(data, name, "method") for name in ("value", "feasible"))
+def of_solvers(data: xr.Dataset) -> Estimate:
+    """Divide the least norms that the last solver found by those of the first, where both found one."""
+    values, found = (by_seed(data, name, "solver") for name in ("value", "feasible"))
     both = (found > 0).all(axis=1)
     return bootstrap(values[both, -1] / values[both, 0], window=f"{int(both.sum())} of {len(both)} instances")
 
 
-relative_norm = cellwise(of_methods, keep=("method",))
+relative_norm = cellwise(of_solvers, keep=("solver",))
 
 
 @cellwise
@@ -143,7 +143,7 @@ def rank_exponent(data: xr.Dataset) -> Estimate:
         cell = data.sel(inputs=[inputs])
         counts.append(by_seed(cell, "counted"))
         constraints = inputs * (cell["tokens"].item() - 1)
-        exact = cell["method"].item() == "nuclear"
+        exact = cell["solver"].item() == "nuclear"
         active.append(by_seed(cell, "active") if exact else np.full(len(counts[-1]), constraints))
     pairs = np.stack([counts, active], axis=-1).swapaxes(0, 1)
 
@@ -165,9 +165,9 @@ def growth(data: xr.Dataset) -> Estimate:
     )
 
 
-def cells(method: str = "nuclear", **sizes) -> dict:
+def cells(solver: str = "nuclear", **sizes) -> dict:
     """Name the cells of some sizes."""
-    return {"method": [method], **{name: np.atleast_1d(value) for name, value in sizes.items()}}
+    return {"solver": [solver], **{name: np.atleast_1d(value) for name, value in sizes.items()}}
 
 
 WIDE = {"inputs": [10, 15], "tokens": 5, "dim": 15}
@@ -226,8 +226,8 @@ CLAIMS = [
         label="derived",
         derivation="residuals of 1e-5 in margins of 1 and weights of up to 5 leave 1e-4 of the norm",
         measure=relative_norm,
-        at={"method": ["nuclear", "splitting"], **READ},
-        control={"method": ["nuclear", "frobenius"], **READ},
+        at={"solver": ["nuclear", "splitting"], **READ},
+        control={"solver": ["nuclear", "frobenius"], **READ},
         control_reason="the least Frobenius norm is another number",
         prediction=Equals(1, tolerance=1e-3),
         tolerance_reason="ten times that; below 1 it cannot be",
