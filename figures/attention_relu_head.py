@@ -38,7 +38,7 @@ def draw_errors(axis, data):
         if name in PUBLISHED_ERRORS:
             axis.plot([4, 6, 8, 10], PUBLISHED_ERRORS[name], "x", color=COLOR[name], markersize=5)
     log_axes(axis, "y")
-    axis.set(xlabel="dimension $d$", ylabel="$1 -$ corr with the solution", ylim=(1e-5, 1e4), xlim=(3, 11))
+    axis.set(xlabel="dimension $d$", ylabel="$1 -$ corr with the solution", ylim=(1e-4, 300), xlim=(3, 11))
     axis.legend(loc="upper left", title=r"mean; $\times$ published", title_fontsize=6, fontsize=6)
 
 
@@ -55,8 +55,8 @@ def draw_problems(axis, data):
     least = untouched_start(4, int(data["inputs"]), int(data["tokens"]))
     theory_line(axis, norms, least / (2 * norms**2), label="what the start keeps, mean")
     log_axes(axis)
-    axis.set(xlabel=r"$\|W\|_F$", ylabel="$1 -$ corr with the solution", ylim=(1e-6, 100))
-    axis.legend(loc="upper left", fontsize=6)
+    axis.set(xlabel=r"$\|W\|_F$", ylabel="$1 -$ corr with the solution", ylim=(1e-8, 3))
+    axis.legend(loc="lower left", fontsize=6)
 
 
 def draw_shares(axis, data):

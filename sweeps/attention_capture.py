@@ -99,7 +99,8 @@ CLAIMS = [
         tolerance_reason="all of 32 problems would leave a chance of 11%, of 96, 4%",
         remark="a sequence that attends to another token is not pulled back where the direction of the other sequences"
         " pushes it on by rho > 1 (see the next claim); the runs take normalised steps, the theorem is about"
-        " gradient descent, and later versions of it were not compared",
+        " gradient descent, which follows the same path more slowly (attention_descent_rules); later versions of it"
+        " were not compared",
     ),
     Claim(
         ids=("AT-A5", "AT-A-T6"),

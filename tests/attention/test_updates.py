@@ -17,7 +17,6 @@ from theory_sim.attention import (
     energy_outside,
     equicorrelated,
     key_angle,
-    large_row_norm,
     leading_directions,
     mean_token_angle,
     principal_angles,
@@ -178,4 +177,3 @@ def test_angle_of_keys_is_zero_where_all_tokens_tell():
 def test_angle_vanishes_without_irrelevant_tokens_and_with_many_patterns():
     assert mean_token_angle(10, 0.9, 0.1) == pytest.approx(0, abs=1e-6)
     assert mean_token_angle(10**8, 0.4, 0.1) < 0.01
-    assert large_row_norm(400, 100, 0.5) == 0.25

@@ -55,7 +55,6 @@ from theory_sim.attention.quadratic_head import quadratic_head
 from theory_sim.attention.rates import (
     confusion_constant,
     key_angle,
-    large_row_norm,
     mean_token_angle,
     mean_token_error,
     mean_token_samples,
@@ -154,7 +153,6 @@ __all__ = [
     "joint_log_loss",
     "kept",
     "key_angle",
-    "large_row_norm",
     "largest_rank",
     "leading_directions",
     "least_label_noise",

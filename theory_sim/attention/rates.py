@@ -114,15 +114,6 @@ def sampling_angle(
     return np.degrees(np.arctan(2 * np.asarray(spread, float) / np.sqrt(samples) / told))
 
 
-def large_row_norm(width: ArrayLike, reference_width: float, reference_norm: float) -> Curve:
-    """Return the norm of the large rows of W_O at other widths, `~ m^-1/2` (AT-C4).
-
-    arXiv:2504.10957, Corollary 2, for the sibling model with a single W and V (AT-C-F2). Derived here: outputs of
-    order one need `m` neurons of contribution `|w| / sqrt(m)` to sum to order one.
-    """
-    return reference_norm * np.sqrt(reference_width / np.asarray(width, float))
-
-
 def mean_token_error(relevant_fraction: ArrayLike, tokens: int, token_noise: float) -> Curve:
     """Return the least test error of any classifier of the mean token, without confusion tokens (AT-B-T2).
 
