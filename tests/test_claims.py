@@ -109,6 +109,35 @@ def test_a_control_that_cannot_be_measured_is_not_rejected():
     assert finding.doubts == ("control: 5 of 5 runs are not finite",)
 
 
+def few(*values):
+    return Estimate(np.array(values), np.array(values) - 0.1, np.array(values) + 0.1)
+
+
+@pytest.mark.parametrize(
+    ("prediction", "estimate", "told"),
+    [
+        (Ordering("increasing"), few(1.0), "an ordering needs at least two values"),
+        (Ordering("decreasing"), Estimate(1.0, 0.9, 1.1), "an ordering needs at least two values"),
+        (Ordering("increasing"), few(), "nothing was measured"),
+        (AtMost(1.0), few(), "nothing was measured"),
+        (Equals(1.0, 0.1), few(), "nothing was measured"),
+        (MatchesCurve(np.ones(1), 0.1), few(), "nothing was measured"),
+    ],
+)
+def test_with_nothing_to_compare_no_claim_agrees_and_no_control_is_rejected(prediction, estimate, told):
+    assert judge(prediction, estimate, NONE) == "inconclusive"
+    finding = verify(claim(prediction=prediction, measure=lambda chosen: estimate), data())
+    assert (finding.verdict, finding.control, finding.control_cells[0]) == ("inconclusive", "passed", 0)
+    assert finding.doubts == (told, f"control: {told}")
+    assert not finding.good
+
+
+def test_cells_that_cannot_be_chosen_are_reported_not_raised():
+    finding = verify(claim(at={"kind": {"law": 1}}), data())
+    assert finding.doubts == ("the results hold no kind={'law': 1}; values: law, other, lost",)
+    assert verify(claim(at={"run_seed": 7}), data()).verdict == "inconclusive"
+
+
 def test_missing_cells_and_failing_measurements_are_reported_not_raised():
     missing = verify(claim(at={"kind": "absent"}), data())
     assert missing.verdict == "inconclusive"
@@ -183,6 +212,8 @@ def test_a_level_that_is_never_reached_is_judged():
         ({"prediction": Equals(1.0, -0.1)}, "tolerance must be at least 0"),
         ({"prediction": 1.0}, "prediction must be Equals"),
         ({"prediction": Ordering("up")}, "increasing"),
+        ({"at": ["law"]}, r"T-1: at must be a dict from axes to values, got \['law'\]"),
+        ({"control": [("kind", "other")]}, "T-1: control must be a dict from axes to values"),
     ],
 )
 def test_an_incomplete_claim_is_refused(changes, message):

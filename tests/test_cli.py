@@ -119,6 +119,16 @@ def test_a_study_elsewhere_is_swept_by_its_path(command, tmp_path):
     assert command("verify", MINE, "--out", out)[0] == 0
 
 
+def test_a_study_may_move_with_its_results(command, tmp_path):
+    (tmp_path / "mine").mkdir()
+    shutil.copy(MINE, tmp_path / "mine")
+    assert command("run", "mine/my_study.py", "--out", "mine/results", "--seeds", "2")[0] == 0
+    (tmp_path / "mine").rename(tmp_path / "yours")
+    status, told, _ = command("run", "yours/my_study.py", "--out", "yours/results", "--seeds", "2")
+    assert (status, "0 runs computed" in told) == (0, True)
+    assert command("verify", "yours/my_study.py", "--out", "yours/results")[0] == 0
+
+
 def test_verify_exits_one_when_a_claim_disagrees_or_a_control_passes(command, tmp_path):
     text = MINE.read_text()
     (tmp_path / "wrong.py").write_text(text.replace("log1p(-0.01)", "log1p(-0.03)"))

@@ -193,6 +193,32 @@ def test_by_seed_takes_the_runs_of_the_only_problem_as_samples():
     assert by_seed(finished, "x", "dim").shape == (1, 2)
 
 
+def test_by_seed_names_the_axis_that_is_forgotten_or_is_none():
+    data = seeded()
+    with pytest.raises(ValueError, match=r"axis 'dim' has 2 values here: choose one in `at`, .*, 'dim'\)$"):
+        by_seed(data, "x")
+    for axis in ("width", "run_seed", "problem_seed"):
+        with pytest.raises(ValueError, match=f"x has no axis '{axis}' here to name in by_seed; axes: dim$"):
+            by_seed(data, "x", "dim", axis)
+
+
+def test_cells_without_a_seed_computed_at_all_of_them_are_told_so():
+    data = seeded()
+    data["complete"][:2, :, 0] = False  # the seeds that the first value lacks are those that the second has
+    data["complete"][2:, :, 1] = False
+    nothing = seeded().isel(problem_seed=[3])
+    told = ("no seed was computed at all of these cells",)
+    for found in (bootstrap(by_seed(data, "x", "dim")), bootstrap(by_seed(nothing, "x"))):
+        assert np.isnan(found.value).all()
+        assert np.isneginf(found.low).all()
+        assert found.doubts == told
+    assert bootstrap(by_seed(data, "x", "dim")).value.shape == (2,)
+    none = np.empty((0, 25))
+    assert exponent(STEPS, none, window=(10, 10_000)).doubts == told
+    assert crossing(STEPS, none, 0.5).doubts == told
+    assert crossing([], none[:, :0], 0.5).doubts == told
+
+
 @pytest.mark.parametrize(("values", "told"), [(0.0, "5 of 5 runs are zero"), (-1.0, "5 of 5 runs are zero")])
 def test_a_curve_without_a_logarithm_is_told_so(values, told):
     found = rate(STEPS, np.full((5, 25), values), window=(10, 10_000))

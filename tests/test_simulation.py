@@ -1,3 +1,5 @@
+from typing import Any, NamedTuple
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -18,10 +20,16 @@ def test_log_spaced_starts_at_zero_ends_at_total_and_increases(total, per_decade
     assert np.all(np.diff(steps) > 0)
 
 
-@pytest.mark.parametrize("steps", [-1, [], [3, 2], [0, 0], [0.5, 1.0], [-1, 2], [[0, 1]]])
+@pytest.mark.parametrize("steps", [-1, [], [3, 2], [0, 0], [0.5, 1.0], [-1, 2], [[0, 1]], 2.5, np.inf])
 def test_recorded_steps_refuses(steps):
     with pytest.raises(ValueError, match="steps"):
         recorded_steps(steps)
+
+
+def test_a_whole_float_is_a_number_of_steps():
+    np.testing.assert_array_equal(recorded_steps(1e3), recorded_steps(1000))
+    with pytest.raises(ValueError, match=r"must be a whole number or a list of whole numbers, got 2\.5"):
+        recorded_steps(2.5)
 
 
 @given(st.floats(0.01, 1.9), st.integers(0, 2**31))
@@ -94,6 +102,46 @@ def test_a_metric_that_is_not_finite_and_a_run_that_did_not_converge_are_told_ap
     expected = Status.FINISHED if outcome.state < 0 else Status.NOT_CONVERGED
     assert outcome.status == expected
     assert set(outcome.conclusions) == {"end"}
+
+
+class Pair(NamedTuple):
+    first: Any
+    second: Any
+
+
+@pytest.mark.parametrize(
+    ("start", "after", "message"),
+    [
+        (1.0, lambda x: x * 1j, r"complex128 for a state that init gives as float64"),
+        (1, lambda x: x / 2, r"float64 for a state that init gives as int64"),
+        (1.0, lambda x: jnp.stack([x, x]), r"float64\[2\] for a state that init gives as float64\[\]"),
+        (
+            Pair(jnp.ones(2), jnp.ones(2)),
+            lambda pair: pair._replace(second=jnp.ones((2, 3))),
+            r"float64\[2, 3\] for state\.second, which init gives as float64\[2\]",
+        ),
+        ({"x": 1.0}, lambda state: {"x": state["x"] * 1j}, r"complex128 for state\['x'\], which init gives"),
+        (
+            (1.0, 2.0),
+            lambda state: state[0],
+            r"PyTreeDef\(\*\) for a state that init gives as PyTreeDef\(\(\*, \*",
+        ),
+        (
+            Pair(1.0, 2.0),
+            tuple,
+            r"PyTreeDef\(\(\*, \*\)\) for a state that init gives as .*namedtuple\[Pair\]",
+        ),
+    ],
+)
+def test_a_step_that_gives_something_else_than_a_state_is_told_so_in_one_line(start, after, message):
+    odd = scalar_descent()._replace(
+        init=lambda key, problem, hyper: start,
+        step=lambda key, problem, hyper, state: after(state),
+        observe=lambda problem, hyper, state: {},
+    )
+    with pytest.raises(TypeError, match=f"step gives {message}") as caught:
+        trajectory(odd, 3)(jax.random.key(0), 1.0, Hyper())
+    assert "\n" not in str(caught.value)
 
 
 def test_zero_steps_is_a_simulation_of_a_static_object():

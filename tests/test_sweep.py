@@ -1,7 +1,11 @@
+from dataclasses import dataclass
+
+import jax.numpy as jnp
 import numpy as np
 import pytest
+import xarray as xr
 
-from tests.examples import random_walk, scalar_descent, small_sweep
+from tests.examples import Hyper, random_walk, scalar_descent, small_sweep
 from theory_sim import RequestError, Sweep
 from theory_sim.sweep import cells
 
@@ -26,6 +30,10 @@ def test_where_leaves_out_cells():
     assert not cells(sweep, {"dim": 3})[2].any()
 
 
+def grid(size, **options):
+    return Sweep(scalar_descent, problem={"a": range(size)}, run={"b": range(size)}, **options)
+
+
 @pytest.mark.parametrize(
     ("make", "message"),
     [
@@ -44,6 +52,18 @@ def test_where_leaves_out_cells():
         (lambda: Sweep(scalar_descent, run={"step": [1]}), "reserved name"),
         (lambda: Sweep(scalar_descent, run={"a": [1]}, problem={"a": [2]}), "given twice"),
         (lambda: Sweep("x"), "simulation factory"),
+        (lambda: Sweep(scalar_descent, presets=["smoke"]), "presets must be a dict from names to changes"),
+        (
+            lambda: Sweep(scalar_descent, presets={"smoke": ["step_size"]}),
+            r"preset 'smoke' must be a dict from axes to values, got \['step_size'\]",
+        ),
+        (lambda: small_sweep(steps=1.5), "steps must be a whole number or a list of whole numbers, got 1.5"),
+        (lambda: grid(200_000).cells, "make 40,000,000,000 cells, at most 100,000,000 are"),
+        (
+            lambda: grid(3, where=lambda a, **_: np.ones(5, bool)).cells,
+            "return one that broadcasts with them",
+        ),
+        (lambda: grid(3, where=lambda a: True).cells, "Sweep.where must take all axes by name"),
     ],
 )
 def test_wrong_requests_raise_at_once_with_one_clear_line(make, message):
@@ -66,6 +86,10 @@ def test_wrong_requests_raise_at_once_with_one_clear_line(make, message):
         (Sweep(random_walk, problem={"kurvature": [3]}), "did you mean 'curvature'"),
         (Sweep(random_walk, run={"rank": [2, 5]}), r"'rank' must lie in \[1, 4\], got 5"),
         (Sweep(random_walk, run={"rank": [1.5]}), "'rank' takes whole numbers, got 1.5"),
+        (
+            Sweep(random_walk, run={"rank": [1.5]}),
+            "got 1.5: its default 3 is a whole number, write 3.0 to allow others",
+        ),
         (Sweep(random_walk, run={"scale": [float("inf")]}), "finite numbers, got inf"),
         (Sweep(random_walk, run={"scale": ["big"]}), "'scale' takes numbers, got 'big'"),
     ],
@@ -73,6 +97,21 @@ def test_wrong_requests_raise_at_once_with_one_clear_line(make, message):
 def test_axes_are_checked_against_the_simulation(sweep, message):
     with pytest.raises(RequestError, match=message):
         sweep.build(sweep.shapes[0])
+
+
+@dataclass
+class Rates:
+    step_size: float = 0.1
+
+
+@pytest.mark.parametrize("part", ["setting", "hyper"])
+@pytest.mark.parametrize("given", [Rates(), Rates, Hyper, {"step_size": 0.1}, (0.1,), np.ones(2)], ids=repr)
+def test_axes_are_the_fields_of_named_tuples(part, given):
+    def factory():
+        return scalar_descent()._replace(**{part: given})
+
+    with pytest.raises(RequestError, match=f"factory: {part} must be a NamedTuple instance, whose fields"):
+        Sweep(factory).build({})
 
 
 def test_a_factory_that_refuses_is_named_with_its_arguments():
@@ -93,5 +132,24 @@ def test_presets_override_axes_seeds_and_steps():
     assert sweep.steps == 7
 
 
-def test_numpy_values_become_plain_numbers():
-    assert type(Sweep(scalar_descent, run={"step_size": np.array([0.5])}).run["step_size"][0]) is float
+@pytest.mark.parametrize(
+    "given",
+    [
+        np.array([0.5, 1.0]),
+        jnp.linspace(0.5, 1.0, 2),
+        xr.DataArray([0.5, 1.0]),
+        (0.5, np.float64(1.0)),
+        [jnp.asarray(0.5), np.asarray(1.0)],
+    ],
+    ids=lambda given: type(given).__name__,
+)
+def test_the_values_of_any_array_become_plain_numbers(given):
+    values = Sweep(scalar_descent, run={"step_size": given}).run["step_size"]
+    assert values == [0.5, 1.0]
+    assert {type(value) for value in values} == {float}
+
+
+def test_a_single_value_is_an_axis_of_one():
+    for given in (0.5, np.float64(0.5), np.asarray(0.5), jnp.asarray(0.5)):
+        assert small_sweep(step_size=given).run["step_size"] == [0.5]
+    assert Sweep(scalar_descent, shape={"rule": "polyak"}).shape["rule"] == ["polyak"]

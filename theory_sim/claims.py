@@ -54,6 +54,10 @@ class Claim:
         if not ids or not all(ids):
             raise RequestError(f"a claim needs at least one id: {self.statement!r}")
         name = ids[0]
+        for kind in ("at", "control"):
+            cells = getattr(self, kind)
+            if not isinstance(cells, Mapping):
+                raise RequestError(f"claim {name}: {kind} must be a dict from axes to values, got {cells!r}")
         if self.label not in LABELS:
             raise RequestError(f"claim {name}: label must be one of {', '.join(LABELS)}, got {self.label!r}")
         if self.label == "derived" and not self.derivation:
@@ -120,16 +124,26 @@ class Finding(NamedTuple):
 def judge(prediction: Prediction, estimate: Estimate, data: xr.Dataset, seeds: float | None = None) -> str:
     """Return `agrees`, `disagrees` or `inconclusive`, from the interval alone.
 
-    A doubted estimate never agrees. The prediction is that for `data`, of whose `seeds` the estimate is unless told.
+    A doubted estimate never agrees, nor does one without numbers to compare. The prediction is that for `data`, of
+    whose `seeds` the estimate is unless told.
     """
     value, low, high = _compared(prediction, estimate)
     below, above = prediction.band(data, estimate)
-    if np.isnan(np.asarray(value)).any():
+    if np.isnan(np.asarray(value)).any() or _lacking(prediction, estimate, data):
         return "inconclusive"
     if _refuted(prediction, estimate, data, seeds)[0]:
         return "disagrees"
     inside = np.all((np.asarray(low) >= below) & (np.asarray(high) <= above))
     return "agrees" if inside and not estimate.doubts else "inconclusive"
+
+
+def _lacking(prediction: Prediction, estimate: Estimate, data: xr.Dataset) -> str:
+    """Return why there is nothing to compare, or an empty string: of no numbers at all, anything would hold."""
+    value, _, _ = _compared(prediction, estimate)
+    if np.broadcast(value, *prediction.band(data, estimate)).size:
+        return ""
+    alone = isinstance(prediction, Ordering) and np.size(estimate.value)
+    return "an ordering needs at least two values" if alone else "nothing was measured"
 
 
 def _refuted(
@@ -187,15 +201,14 @@ def verify(claim: Claim, data: xr.Dataset, study: str = "") -> Finding:
 
     Cells that are not in the dataset, or a measurement that fails, make the claim inconclusive and say why.
     """
-    chosen = _select(data, claim.at)
-    nothing = _Judged("inconclusive", (np.nan,) * 3, "", ())
+    chosen, nothing = _select(data, claim.at), _unmeasured()
     if isinstance(chosen, str):
-        return _finding(claim, study, "", nothing._replace(doubts=(chosen,)), nothing)
+        return _finding(claim, study, "", _unmeasured(chosen), nothing)
     try:
         predicted = claim.prediction.words(chosen)
     except Exception as error:  # a prediction is a user's code: one broken claim must not hide the others
         why = f"no prediction: {type(error).__name__}: {error}"
-        return _finding(claim, study, "", nothing._replace(doubts=(why,)), nothing)
+        return _finding(claim, study, "", _unmeasured(why), nothing)
     return _finding(
         claim, study, predicted, *(_judged(claim, data, c, chosen) for c in (claim.at, claim.control))
     )
@@ -207,6 +220,10 @@ class _Judged(NamedTuple):
     window: str
     doubts: tuple[str, ...]
     refuted: tuple[int, int] = (0, 0)
+
+
+def _unmeasured(*doubts: str) -> _Judged:
+    return _Judged("inconclusive", (np.nan,) * 3, "", doubts)
 
 
 def _finding(claim: Claim, study: str, predicted: str, claimed: _Judged, control: _Judged) -> Finding:
@@ -235,6 +252,8 @@ def _finding(claim: Claim, study: str, predicted: str, claimed: _Judged, control
 def _judged(claim: Claim, data: xr.Dataset, cells: Mapping[str, Any], chosen: xr.Dataset) -> _Judged:
     """Measure on some cells, and judge by the prediction for the claim's own cells."""
     estimate = _measure(claim, data, cells)
+    if isinstance(estimate, str):
+        return _unmeasured(estimate)
     try:
         worst = _worst(claim.prediction, estimate, chosen)
         measured = _select(data, cells)
@@ -243,18 +262,20 @@ def _judged(claim: Claim, data: xr.Dataset, cells: Mapping[str, Any], chosen: xr
         refuted = _refuted(claim.prediction, estimate, chosen, seeds)
         alone = _refuted(claim.prediction, estimate, chosen, seeds, together=False)
         doubts = estimate.doubts
+        if lacking := _lacking(claim.prediction, estimate, chosen):
+            doubts = (*doubts, lacking)
         if alone[0] and not refuted[0] and np.size(estimate.value) > 1:
             doubts = (*doubts, "outside by its own interval, not by one that holds together with all others")
         return _Judged(verdict, worst, estimate.window, doubts, refuted)
     except ValueError as error:  # shapes that do not fit: the control has other axes than the claim
-        return _Judged("inconclusive", (np.nan,) * 3, "", (f"cannot compare with the prediction: {error}",))
+        return _unmeasured(f"cannot compare with the prediction: {error}")
 
 
 def _select(data: xr.Dataset, cells: Mapping[str, Any]) -> xr.Dataset | str:
     """Return the dataset at some cells, or one line that says that it has none."""
     try:
         return data.sel(cells)
-    except KeyError:
+    except Exception:  # as above: what a dataset cannot select by raises almost anything
         for name, value in cells.items():
             if name not in data.dims:
                 return f"the results have no axis {name!r}; axes: {', '.join(map(str, data.dims))}"
@@ -264,19 +285,18 @@ def _select(data: xr.Dataset, cells: Mapping[str, Any]) -> xr.Dataset | str:
         return f"the results hold no cell {', '.join(f'{name}={value}' for name, value in cells.items())}"
 
 
-def _measure(claim: Claim, data: xr.Dataset, cells: Mapping[str, Any]) -> Estimate:
-    nothing = Estimate(np.nan, np.nan, np.nan)
+def _measure(claim: Claim, data: xr.Dataset, cells: Mapping[str, Any]) -> Estimate | str:
+    """Return the measurement at some cells, or one line that says why there is none."""
     chosen = _select(data, cells)
     if isinstance(chosen, str):
-        return nothing._replace(doubts=(chosen,))
+        return chosen
     try:
         measured = claim.measure(chosen)
     except Exception as error:  # as above
-        return nothing._replace(doubts=(f"measuring failed: {type(error).__name__}: {error}",))
+        return f"measuring failed: {type(error).__name__}: {error}"
     if not isinstance(measured, Estimate):
         got = type(measured).__name__
-        told = f"measure must return a theory_sim.Estimate (of bootstrap, exponent, rate, ...), got {got}"
-        return nothing._replace(doubts=(told,))
+        return f"measure must return a theory_sim.Estimate (of bootstrap, exponent, rate, ...), got {got}"
     return measured
 
 

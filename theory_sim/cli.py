@@ -270,7 +270,7 @@ def export_results(
 def bench_command(
     as_json: Json = False,
     only: Annotated[
-        str | None, typer.Option("--only", metavar="TEXT", help="kernels whose name holds it")
+        str | None, typer.Option("--only", metavar="TEXT", help="kernels with it in their printed names")
     ] = None,
     cost: Annotated[
         str | None,
@@ -283,7 +283,7 @@ def bench_command(
     """
     from theory_sim.bench import bench, print_costs
 
-    if cost:
+    if cost is not None:
         print_costs(cost, as_json=as_json)
         return
     with jax.enable_x64(True):

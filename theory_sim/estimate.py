@@ -24,6 +24,7 @@ from scipy.special import gammaln, ndtr, stdtrit
 
 LEVEL = 0.95
 RESAMPLES = 2000
+NO_SEED = "no seed was computed at all of these cells"
 CURVATURE = 0.1
 """Relative difference between the slopes of a window's halves above which a straight line is doubted."""
 
@@ -55,17 +56,31 @@ def by_seed(data: xr.Dataset, name: str, *dims: str) -> Float[np.ndarray, "seeds
     Runs of one problem share it, so that they are no independent samples: they are averaged. Where one problem alone
     was asked for, its runs are the samples, `[run seeds, *dims]`, and what they tell is told of it. Seeds that were
     not computed at all `dims` are left out; runs that were not finite stay. Axes of length one are dropped.
+
+    Raises ValueError for an axis of several values that is not among `dims`, and for one of `dims` that is none.
     """
-    chosen = computed(data)
+    chosen = data
     if sample_axis(data) == "run_seed":
         chosen = chosen.isel(problem_seed=0, drop=True).rename(run_seed="problem_seed")
+    chosen = computed(chosen)
     complete, values = chosen["complete"], chosen[name]
     if "run_seed" in complete.dims:
         total = values.where(complete, 0).sum("run_seed", skipna=False)
         count = complete.sum("run_seed")
         values, complete = total / count.where(count > 0), count > 0
-    extra = [d for d in values.dims if d not in (*dims, "problem_seed") and values.sizes[d] == 1]
-    whole = complete.all([d for d in complete.dims if d != "problem_seed"])
+    axes = [str(axis) for axis in values.dims if axis != "problem_seed"]
+    extra = [axis for axis in axes if axis not in dims]
+    for axis in extra:
+        if (size := values.sizes[axis]) > 1:
+            named = ", ".join(repr(each) for each in (*dims, axis))
+            told = f"choose one in `at`, or name it in by_seed(..., {named})"
+            raise ValueError(f"axis {axis!r} has {size} values here: {told}")
+    for axis in dims:
+        if axis not in axes:
+            raise ValueError(f"{name} has no axis {axis!r} here to name in by_seed; axes: {', '.join(axes)}")
+    whole = complete.all([d for d in complete.dims if d != "problem_seed"]).to_numpy()
+    if not whole.any():
+        return np.empty((0, *(values.sizes[axis] for axis in dims)))
     values = values.isel(problem_seed=np.flatnonzero(whole))
     return values.squeeze(extra, drop=True).transpose("problem_seed", *dims).to_numpy()
 
@@ -116,9 +131,12 @@ def bootstrap(
 ) -> Estimate:
     """Estimate `statistic` (mean, median, std: anything with an `axis`) over seeds, elementwise in the rest.
 
-    A single seed has no interval, a run that is not finite leaves none, that of two to four is too narrow: doubts.
+    No seed or a single one has no interval, a run that is not finite leaves none, that of two to four is too narrow:
+    doubts.
     """
     samples = np.asarray(samples, dtype=float)
+    if samples.shape[0] == 0:
+        return _unbounded(np.full(samples.shape[1:], np.nan), window, NO_SEED)
     value = statistic(samples, axis=0)
     if samples.shape[0] < 2:
         return _unbounded(value, window, "one seed: no interval")
@@ -231,6 +249,8 @@ def crossing(x: Float[np.ndarray, "x"], values: Float[np.ndarray, "seeds x"], le
     `x` increases. A curve that never gets there crosses at infinity; one that starts above crosses at the first x.
     """
     x, values = np.asarray(x, dtype=float), np.asarray(values, dtype=float)
+    if len(values) == 0:
+        return _unbounded(np.asarray(np.nan), "", NO_SEED)
     window = f"level {level:.4g}, linear between {len(x)} values from {x[0]:g} to {x[-1]:g}"
     value = first_reach(x, values.mean(axis=0), level)
     if not np.isfinite(values).all():
@@ -291,6 +311,8 @@ def _slope(x: np.ndarray, steps: np.ndarray, values: np.ndarray, window: tuple[f
     name = f"steps {window[0]:.4g} to {window[1]:.4g}, {int(inside.sum())} points"
     if inside.sum() < 2:
         return Estimate(np.nan, -np.inf, np.inf, name, ("the window holds fewer than two points",))
+    if len(values) == 0:
+        return Estimate(np.nan, -np.inf, np.inf, name, (NO_SEED,))
     lost = (values[:, inside] <= 0).any(axis=1)
     if lost.any():
         told = f"{int(lost.sum())} of {len(values)} runs are zero or negative in the window: they have no logarithm"

@@ -111,11 +111,13 @@ def log_spaced(total: int, per_decade: int = 10) -> np.ndarray:
     return np.unique(np.concatenate([[0], np.rint(10.0**exponents).astype(int), [total]]))
 
 
-def recorded_steps(steps: int | Sequence[int] | np.ndarray) -> np.ndarray:
+def recorded_steps(steps: float | Sequence[int] | np.ndarray) -> np.ndarray:
     """Return the steps at which a run is observed; a number means log-spaced up to it.
 
     Raises ValueError when they are not whole, non-negative and strictly increasing.
     """
+    if isinstance(steps, float) and steps.is_integer():
+        steps = int(steps)
     if isinstance(steps, int | np.integer) and not isinstance(steps, bool):
         if steps > 2**31 - 1:
             raise ValueError(f"steps must be below 2**31, got {steps}")
@@ -124,7 +126,7 @@ def recorded_steps(steps: int | Sequence[int] | np.ndarray) -> np.ndarray:
         return log_spaced(int(steps))
     recorded = np.asarray(steps)
     if recorded.ndim != 1 or recorded.size == 0 or not np.issubdtype(recorded.dtype, np.integer):
-        raise ValueError(f"steps must be a number or a list of whole numbers, got {steps!r}")
+        raise ValueError(f"steps must be a whole number or a list of whole numbers, got {steps!r}")
     if recorded[0] < 0 or np.any(np.diff(recorded) <= 0):
         raise ValueError(f"recorded steps must be non-negative and increasing, got {recorded.tolist()}")
     return recorded
@@ -200,15 +202,27 @@ def _public(metrics: Metrics) -> Metrics:
 
 
 def _like(new: PyTree, old: PyTree) -> PyTree:
-    """Give the new state the dtypes of the old one: a step size in float64 must not promote a float32 run."""
+    """Give the new state the dtypes of the old one: a step size in float64 must not promote a float32 run.
 
-    def cast(value: Any, before: Array) -> Array:
+    Raises TypeError for another structure or shape, and for real numbers that would become whole, or complex real.
+    """
+    wanted: Any = jax.tree.structure(old)
+    given: Any = jax.tree.structure(new)
+    if given != wanted:
+        raise TypeError(f"step gives {given} for a state that init gives as {wanted}")
+
+    def cast(path: Any, before: Array, value: Any) -> Array:
         value = jnp.asarray(value)
-        if not jnp.issubdtype(before.dtype, jnp.inexact) and jnp.issubdtype(value.dtype, jnp.inexact):
-            raise TypeError(f"step gives {value.dtype} for a state that init gives as {before.dtype}")
+        what = f"state{jax.tree_util.keystr(path)}, which" if path else "a state that"
+        if value.shape != before.shape:
+            got, had = (f"{array.dtype}{list(array.shape)}" for array in (value, before))
+            raise TypeError(f"step gives {got} for {what} init gives as {had}")
+        for kind in (jnp.inexact, jnp.complexfloating):
+            if jnp.issubdtype(value.dtype, kind) and not jnp.issubdtype(before.dtype, kind):
+                raise TypeError(f"step gives {value.dtype} for {what} init gives as {before.dtype}")
         return value.astype(before.dtype)
 
-    return jax.tree.map(cast, new, old)
+    return jax.tree_util.tree_map_with_path(cast, old, new)
 
 
 def _all_finite(tree: PyTree) -> Array:

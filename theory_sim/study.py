@@ -24,6 +24,10 @@ if TYPE_CHECKING:  # matplotlib takes most of a second to import
     from matplotlib.figure import Figure
 
 
+PREFIX = "theory_sim_study_"
+"""What names of study files' modules begin with: a study called `numpy.py` must not replace numpy."""
+
+
 class Study(NamedTuple):
     """One sweep, its claims, and the function that draws its results, if it brings one."""
 
@@ -106,9 +110,8 @@ def load_module(path: Path) -> ModuleType:
 
 @lru_cache(maxsize=64)
 def _executed(path: Path, content: bytes) -> ModuleType:
-    # The content tells versions of a file apart: a worker lives longer than one. A prefix keeps a study called
-    # `numpy.py` from replacing numpy; the folder tells equal stems apart.
-    name = f"theory_sim_study_{path.parent.name}_{path.stem}"
+    # The content tells versions of a file apart: a worker lives longer than one; the folder tells equal stems apart.
+    name = f"{PREFIX}{path.parent.name}_{path.stem}"
     spec = importlib.util.spec_from_file_location(name, path)
     if spec is None or spec.loader is None:
         raise RequestError(f"{path} is not a Python file")

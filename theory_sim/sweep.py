@@ -20,6 +20,8 @@ from theory_sim.errors import RequestError, unknown
 from theory_sim.simulation import Simulation, recorded_steps
 
 Axis = Sequence[Any] | np.ndarray
+MOST_CELLS = 10**8
+"""Cells of one shape at most: of more, the mask alone that says which are wanted could fill the memory."""
 RESERVED = ("problem_seed", "run_seed", "step", "status", "diverged_at", "complete")
 
 
@@ -41,7 +43,7 @@ class Sweep:
     run: Mapping[str, Axis] = field(default_factory=dict)
     problem_seeds: int = 1
     run_seeds: int = 1
-    steps: int | Axis = 1000
+    steps: float | Axis = 1000
     presets: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     where: Callable[..., Any] | None = None
     root_seed: int = 0
@@ -54,6 +56,11 @@ class Sweep:
             if not isinstance(axes, Mapping):
                 raise RequestError(f"{kind} axes must be a dict from names to values, got {axes!r}")
             object.__setattr__(self, kind, {name: _values(name, given) for name, given in axes.items()})
+        if not isinstance(self.presets, Mapping):
+            raise RequestError(f"presets must be a dict from names to changes, got {self.presets!r}")
+        for name, changes in self.presets.items():
+            if not isinstance(changes, Mapping):
+                raise RequestError(f"preset {name!r} must be a dict from axes to values, got {changes!r}")
         names = [*self.shape, *self.problem, *self.run]
         for name in names:
             if name in RESERVED:
@@ -143,7 +150,14 @@ class Sweep:
             raise RequestError(f"{_name(self.simulation)}({given}): {kind}{error}") from error
         if not isinstance(simulation, Simulation):
             raise RequestError(f"{_name(self.simulation)} must return a Simulation, got {type(simulation)}")
-        for kind, defaults in (("problem", simulation.setting), ("run", simulation.hyper)):
+        for kind, part in (("problem", "setting"), ("run", "hyper")):
+            defaults = getattr(simulation, part)
+            named = isinstance(defaults, tuple) and len(fields(defaults)) == len(defaults)
+            if not named and defaults is not None:
+                raise RequestError(
+                    f"{_name(self.simulation)}: {part} must be a NamedTuple instance, whose fields are the {kind} "
+                    f"axes, got {defaults!r}"
+                )
             for name, values in getattr(self, kind).items():
                 if name not in fields(defaults):
                     other = "run" if kind == "problem" else "problem"
@@ -162,11 +176,18 @@ def cells(sweep: Sweep, shape: Mapping[str, Any]) -> tuple[dict[str, np.ndarray]
     """Return the problems, the runs and the mask of wanted cells of one shape.
 
     The problems and the runs are flat arrays by axis name, seeds last and fastest, of lengths `p` and `r`; the
-    mask is a boolean array `[p, r]`.
+    mask is a boolean array `[p, r]`. Raises RequestError for too many of them, and when `where` fails.
     """
-    problems = _grid({**sweep.problem, "problem_seed": range(sweep.problem_seeds)})
-    runs = _grid({**sweep.run, "run_seed": range(sweep.run_seeds)})
-    counts = len(problems["problem_seed"]), len(runs["run_seed"])
+    axes = (
+        {**sweep.problem, "problem_seed": range(sweep.problem_seeds)},
+        {**sweep.run, "run_seed": range(sweep.run_seeds)},
+    )
+    counts = tuple(math.prod(len(values) for values in each.values()) for each in axes)
+    if math.prod(counts) > MOST_CELLS:
+        raise RequestError(
+            f"the problem and run axes make {math.prod(counts):,} cells, at most {MOST_CELLS:,} are possible"
+        )
+    problems, runs = map(_grid, axes)
     if sweep.where is None:
         return problems, runs, np.ones(counts, dtype=bool)
     try:
@@ -175,10 +196,12 @@ def cells(sweep: Sweep, shape: Mapping[str, Any]) -> tuple[dict[str, np.ndarray]
             **{name: values[:, None] for name, values in problems.items()},
             **{name: values[None, :] for name, values in runs.items()},
         )
+        return problems, runs, np.broadcast_to(np.asarray(wanted, dtype=bool), counts).copy()
     except Exception as error:  # a predicate is a user's code
         told = f"{type(error).__name__}: {error}"
-        raise RequestError(f"Sweep.where must take all axes by name, as arrays: {told}") from error
-    return problems, runs, np.broadcast_to(np.asarray(wanted, dtype=bool), counts).copy()
+        raise RequestError(
+            f"Sweep.where must take all axes by name, as arrays, and return one that broadcasts with them: {told}"
+        ) from error
 
 
 def fields(defaults: Any) -> tuple[str, ...]:
@@ -192,9 +215,12 @@ def _grid(axes: Mapping[str, Any]) -> dict[str, np.ndarray]:
 
 
 def _values(name: str, given: Any) -> list[Any]:
-    if isinstance(given, str) or not isinstance(given, Sequence | np.ndarray | range):
+    dims = getattr(given, "ndim", 0)  # of an array of NumPy, JAX, xarray or any other library
+    if dims == 1:
+        given = np.asarray(given)
+    elif isinstance(given, str) or not (isinstance(given, Sequence) or dims):
         given = [given]
-    values = [value.item() if isinstance(value, np.generic) else value for value in given]
+    values = [value.item() if getattr(value, "ndim", None) == 0 else value for value in given]
     if not values:
         raise RequestError(f"axis {name!r} is empty: give it at least one value")
     if any(isinstance(value, float) and math.isnan(value) for value in values):
@@ -232,7 +258,8 @@ def _check_values(name: str, values: Sequence[Any], default: Any, limits: tuple[
         if not math.isfinite(value):
             raise RequestError(f"axis {name!r} takes finite numbers, got {value!r}")
         if whole and value != int(value):
-            raise RequestError(f"axis {name!r} takes whole numbers, got {value!r}")
+            told = f"its default {default} is a whole number, write {float(default)} to allow others"
+            raise RequestError(f"axis {name!r} takes whole numbers, got {value!r}: {told}")
         if limits and not limits[0] <= value <= limits[1]:
             raise RequestError(f"axis {name!r} must lie in {_interval(*limits)}, got {value!r}")
 

@@ -154,13 +154,14 @@ def test_networks_in_structured_subspaces(kind, dim):
 def test_every_kernel_of_networks_runs_and_its_loop_too():
     for make in (network_kernels.direct_network, network_kernels.one_hot_network):
         kernel = make(runs=4, steps=2, images=4)
+        assert kernel.name.startswith("subspace.subspace_training ")
         assert bool(jnp.isfinite(kernel.call()["train_loss"]).all()), kernel.name
         assert np.isfinite(kernel.numpy()()).all()
 
 
 def test_the_benchmark_measures_a_kernel_against_its_limit_and_its_loop():
     small = partial(symmetric_sensing, runs=4, steps=4, dim=6, measurements=20, rank=3)
-    (speed,) = measure([small], rounds=1)
+    (speed,) = measure([small()], rounds=1)
     assert speed.limit in ("gemm", "bandwidth")
     assert 0 < speed.fraction < 2
     assert speed.numpy_ratio > 0
@@ -186,10 +187,11 @@ def test_our_kernels_share_one_operator_between_runs():
 
 
 def test_every_kernel_of_sensing_runs_and_its_loops_too():
-    for make in KERNELS:
-        if not make.__name__.endswith("_sensing"):
+    for name, (make, *_) in KERNELS.items():
+        if not name.startswith("sensing."):
             continue
         kernel = make(runs=4, steps=2, dim=8, measurements=90, rank=4)
+        assert kernel.name.startswith(f"{name} ")
         assert bool(jnp.isfinite(kernel.call()["error"]).all()), kernel.name
         step = kernel.numpy()
         step(), step()

@@ -1,13 +1,16 @@
 """What a run refuses, before it touches anything, and how it says so."""
 
 import json
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
 
 from tests.examples import Hyper, random_walk, scalar_descent, small_sweep
-from theory_sim import RequestError, StoreError, Sweep, open_results, run
+from theory_sim import RequestError, StoreError, Sweep, Variable, open_results, run
 from theory_sim.engine import block as blocks
 
 
@@ -127,8 +130,6 @@ def test_a_damaged_block_is_named(tmp_path):
 
 
 def test_a_variable_that_does_not_fit_its_metric_is_refused(tmp_path):
-    from theory_sim import Variable
-
     def factory():
         return scalar_descent()._replace(variables={"distance": Variable("d", dims={"row": [1, 2]})})
 
@@ -147,14 +148,34 @@ def test_another_default_is_refused_because_it_is_another_result(tmp_path):
         run(Sweep(factory, steps=5), tmp_path / "r")
 
 
-def test_a_request_that_cannot_run_removes_nothing(tmp_path):
+CANNOT = {
+    "IndexError": {"step": lambda *a: a[9]},
+    "80 of 80 cells: never": {"refuse": lambda setting, hyper: {"never": np.asarray(True)}},
+    "metric 'distance' has shape": {"variables": {"distance": Variable("d", dims={"row": [1, 2]})}},
+}
+
+
+@pytest.mark.parametrize("message", CANNOT)
+def test_a_request_that_cannot_run_touches_nothing(tmp_path, message):
     run(small_sweep(), tmp_path / "r")
 
     def broken():
-        return scalar_descent()._replace(step=lambda *a: a[9])
+        return scalar_descent()._replace(**CANNOT[message])
 
-    with pytest.raises(RequestError, match="IndexError"):
-        run(Sweep(broken, steps=5), tmp_path / "r", fresh=True)
+    request = replace(small_sweep(steps=50), simulation=broken)
+    for folder, fresh in [("r", True), ("new", False)]:
+        with pytest.raises(RequestError, match=message):
+            run(request, tmp_path / folder, fresh=fresh)
+    assert open_results(tmp_path / "r")["complete"].all()
+    assert not (tmp_path / "new").exists()
+
+
+def test_an_executor_that_could_not_find_the_factory_removes_nothing(tmp_path):
+    run(small_sweep(), tmp_path / "r")
+    study = tmp_path / "study.py"
+    study.write_text("")
+    with ThreadPoolExecutor(1) as executor, pytest.raises(RequestError, match="find a factory by its name"):
+        run(small_sweep(), tmp_path / "r", study=study, executor=executor, fresh=True)
     assert open_results(tmp_path / "r")["complete"].all()
 
 

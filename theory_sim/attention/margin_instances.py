@@ -173,7 +173,8 @@ def _conclude(
     if solver == SOLVERS[1]:
         found, scale = _split(problem, hyper.stop_gap)
     else:
-        found, scale = max_margin_of_pairs(left, right, norm=norm, tolerance=hyper.stop_gap), 1.0
+        found = max_margin_of_pairs(left, right, norm=norm, tolerance=hyper.stop_gap)
+        scale = jnp.ones((), left.dtype)
     values, _ = leading_directions(found.weights)
     value = jnp.linalg.norm(found.weights) if norm == "frobenius" else jnp.sum(values)
     margins = jnp.sum((left @ found.weights) * right, axis=1)

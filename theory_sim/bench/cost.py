@@ -10,6 +10,7 @@ from rich.table import Table
 
 from theory_sim.engine.inspection import inspect
 from theory_sim.engine.plan import Sizes, choose_sizes
+from theory_sim.errors import unknown
 from theory_sim.report import console
 from theory_sim.simulation import recorded_steps
 from theory_sim.study import find_studies, load_study
@@ -64,9 +65,15 @@ def estimate(name: str, sweep: Sweep, device: Device) -> Cost:
 
 
 def print_costs(preset: str, *, as_json: bool = False, device: Device | None = None) -> None:
-    """Print the cost of a preset of every study in `sweeps/` that has it."""
+    """Print the cost of a preset of every study in `sweeps/` that has it.
+
+    Raises RequestError when none has it.
+    """
     device = device or Device()
     studies = [load_study(str(path)) for path in find_studies(Path("sweeps")).values()]
+    presets = {name for study in studies for name in study.sweep.presets}
+    if preset not in presets:
+        raise unknown("preset", preset, presets)
     with jax.enable_x64(True):
         costs = [
             estimate(study.name, study.sweep.with_preset(preset), device)

@@ -5,6 +5,7 @@ peaks, kernels and loops alike.
 """
 
 import json
+import re
 import time
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
@@ -13,9 +14,9 @@ import jax
 import jax.numpy as jnp
 from rich.table import Table
 
+from theory_sim.bench import projection_kernels as projections
 from theory_sim.bench.kernels import Kernel, subspace_network, transformer, wide_transformer
 from theory_sim.bench.network_kernels import direct_network, fastfood_network, one_hot_network
-from theory_sim.bench.projection_kernels import PROJECTION_KERNELS
 from theory_sim.bench.selection_kernels import weights_selection
 from theory_sim.bench.sensing_kernels import (
     asymmetric_sensing,
@@ -28,22 +29,29 @@ from theory_sim.bench.sensing_kernels import (
 from theory_sim.errors import unknown
 from theory_sim.report import console
 
-KERNELS: tuple[Callable[[], Kernel], ...] = (
-    symmetric_sensing,
-    asymmetric_sensing,
-    robust_sensing,
-    scaled_sensing,
-    gauss_newton_sensing,
-    riemannian_sensing,
-    transformer,
-    wide_transformer,
-    weights_selection,
-    subspace_network,
-    direct_network,
-    one_hot_network,
-    fastfood_network,
-    *PROJECTION_KERNELS,
-)
+KERNELS: dict[str, tuple[Callable[..., Kernel], ...]] = {
+    "sensing.symmetric_gd": (symmetric_sensing,),
+    "sensing.asymmetric_gd": (asymmetric_sensing,),
+    "sensing.subgradient": (robust_sensing,),
+    "sensing.scaled_gd": (scaled_sensing,),
+    "sensing.gauss_newton": (gauss_newton_sensing,),
+    "sensing.weight_normalized": (riemannian_sensing,),
+    "attention.pattern_transformer": (transformer, wide_transformer),
+    "attention.token_selection": (weights_selection,),
+    "subspace.subspace_training": (subspace_network, direct_network, one_hot_network, fastfood_network),
+    "subspace.dense_projection": (
+        projections.dense_apply_one,
+        projections.dense_transpose_one,
+        projections.dense_apply_eight,
+        projections.dense_transpose_eight,
+        projections.dense_apply_many,
+        projections.dense_transpose_many,
+    ),
+    "subspace.sparse_projection": (projections.sparse_apply, projections.sparse_transpose),
+    "subspace.signed_one_hot_projection": (projections.one_hot_apply, projections.one_hot_transpose),
+    "subspace.fastfood_projection": (projections.fastfood_apply, projections.fastfood_transpose),
+}
+"""What makes the kernels, by the names that are printed, less the sizes: those are known once a kernel is made."""
 ROUNDS = 7
 PLAIN_SECONDS = 0.3
 """Time given to a plain loop in each round."""
@@ -64,9 +72,27 @@ class Speed(NamedTuple):
     bandwidth_gbs: float
 
 
-def measure(makers: Sequence[Callable[[], Kernel]], rounds: int = ROUNDS) -> list[Speed]:
+def chosen(only: str) -> list[Kernel]:
+    """Make the kernels in whose printed name `only` begins a word: `symmetric_gd` is no part of `asymmetric_gd`.
+
+    Raises RequestError when no kernel has such a name.
+    """
+
+    def holds(name: str, text: str) -> bool:
+        return re.search(rf"(?<![A-Za-z]){re.escape(text)}", name) is not None
+
+    # The sizes that follow the first word are known of a made kernel alone, and each takes seconds to make.
+    named = [name for name in KERNELS if holds(name, only.partition(" ")[0])]
+    if not named:
+        raise unknown("kernel", only, {part for name in KERNELS for part in (name, *name.split("."))})
+    kernels = [make() for name in named for make in KERNELS[name]]
+    if wanted := [kernel for kernel in kernels if holds(kernel.name, only)]:
+        return wanted
+    raise unknown("kernel", only, {kernel.name for kernel in kernels})
+
+
+def measure(kernels: Sequence[Kernel], rounds: int = ROUNDS) -> list[Speed]:
     """Measure kernels: steps a second over all runs, the binding limit, and the ratios to one run's loop."""
-    kernels = [make() for make in makers]
     products, read, read_bytes = _peak_calls()
     loops = [(kernel.numpy(), _torch_step(kernel)) for kernel in kernels]
     gemm, bandwidth = 0.0, 0.0
@@ -101,15 +127,11 @@ def measure(makers: Sequence[Callable[[], Kernel]], rounds: int = ROUNDS) -> lis
 
 
 def bench(*, as_json: bool = False, only: str | None = None) -> None:
-    """Measure all kernels, or those whose name holds `only`, and print the table or the records.
+    """Measure all kernels, or those with `only` in their printed names, and print the table or the records.
 
     Raises RequestError when no kernel has such a name.
     """
-    kernels = {make.__name__: make for make in KERNELS}
-    chosen = [make for name, make in kernels.items() if only is None or only in name]
-    if not chosen:
-        raise unknown("kernel", only, kernels)
-    speeds = measure(chosen)
+    speeds = measure(chosen(only or ""))
     if as_json:
         print(json.dumps([speed._asdict() for speed in speeds], indent=1))
         return

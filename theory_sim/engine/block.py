@@ -41,7 +41,7 @@ class Job:
     digest: str
     sizes: Sizes
     devices: int
-    store: Path
+    store: Store
 
 
 @dataclass(frozen=True)
@@ -54,23 +54,18 @@ class Task:
     valid: np.ndarray
 
 
-FUSIONS = "--xla_cpu_experimental_ynn_fusion_type"
-FAULTY = ("0.10.0", "0.10.1", "0.10.2")
-"""Releases of jaxlib whose fused CPU kernels read memory that nobody wrote."""
-
-
 def guard_cpu_backend() -> None:
     """Keep JAX's CPU backend, if it has not started, from two faults of jaxlib 0.10: one hangs, one computes wrongly.
 
     Batched decompositions wait in one thread for others (see `inspection.devices_for`): some must be left to work, more
     than there are cores and devices. More would cost speed: on two cores, four threads are 8% and sixteen 20% slower
-    than two in matrix products. And a product with a constant, when its kernel is fused with a sum, reads memory that
-    nobody wrote: kernels of single products alone are allowed, at no cost in speed.
+    than two in matrix products. And fused kernels of products read memory that nobody wrote: `compile.OPTIONS` keeps
+    the engine's own programs from it, even where the backend has started, a flag whatever else is compiled.
     """
     os.environ.setdefault("PJRT_NPROC", str((os.cpu_count() or 1) + 2))
-    flags = os.environ.get("XLA_FLAGS", "")
-    if jaxlib.__version__ in FAULTY and FUSIONS not in flags:
-        os.environ["XLA_FLAGS"] = f"{flags} {FUSIONS}=LIBRARY_FUSION_TYPE_INDIVIDUAL_DOT".strip()
+    flags, (name, value) = os.environ.get("XLA_FLAGS", ""), compiler.SOUND_FUSIONS
+    if jaxlib.__version__ in compiler.FAULTY and name not in flags:
+        os.environ["XLA_FLAGS"] = f"{flags} --{name}={value}".strip()
 
 
 def use_all_cores() -> None:
@@ -130,7 +125,7 @@ _compiling = threading.Lock()
 
 def _identity(job: Job, sizes: Sizes) -> tuple:
     """Return what a program depends on: not the seeds, which are its arguments, nor where its results go."""
-    return job.factory, job.shape, job.digest, job.precision, job.devices, sizes
+    return job.factory, job.key, job.digest, job.precision, job.devices, sizes
 
 
 def _program(job: Job, sizes: Sizes) -> tuple[compiler.Program, Simulation]:
@@ -188,7 +183,7 @@ def _compute_part(
     )
     records, conclusions, status, diverged_at = jax.device_get(out)
     status = status[:n, :m].astype(np.int8)
-    store = Store(task.job.store)
+    store = task.job.store
     store.add_block(
         {
             "shape": np.asarray(task.job.key),

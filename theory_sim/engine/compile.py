@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import jaxlib
 import numpy as np
 from jax.sharding import Mesh, PartitionSpec
 
@@ -18,10 +19,20 @@ MEMORY_SHARE = 0.8
 """Part of the free memory that one block may take."""
 
 
-OPTIONS: dict[str, dict[str, str | bool]] = {"cpu": {"xla_backend_optimization_level": "1"}}
+FAULTY = ("0.10.0", "0.10.1", "0.10.2")
+"""Releases of jaxlib whose fused CPU kernels read memory that nobody wrote."""
+
+SOUND_FUSIONS = "xla_cpu_experimental_ynn_fusion_type", "LIBRARY_FUSION_TYPE_INDIVIDUAL_DOT"
+"""The flag that keeps a faulty release from it. A product with a constant, when its kernel is fused with a sum, is
+what reads such memory: kernels of single products alone are allowed, at no cost in speed."""
+
+OPTIONS: dict[str, dict[str, str | bool]] = {
+    "cpu": {"xla_backend_optimization_level": "1", **dict([SOUND_FUSIONS] * (jaxlib.__version__ in FAULTY))}
+}
 """How a platform's programs are compiled. On a CPU LLVM's second and third level of optimisation took 18 to 44%
 of the compilation of three studies and did not change their speed (jaxlib 0.10); without the first
-level, loops are slower by half or more."""
+level, loops are slower by half or more. Options hold for a program whenever the backend started; flags in the
+environment, for all programs of a backend that starts after them."""
 
 
 class Program(NamedTuple):
@@ -104,10 +115,13 @@ def build(simulation: Simulation, steps: np.ndarray, sizes: Sizes, devices: list
     """
     arrays, merge = split_arrays(simulation)
     while True:
-        compiled = _compile(simulation, merge, arrays, steps, sizes, devices)
+        # Sizes may come from a machine with more devices or fewer: as many are used as divide them.
+        counts = range(len(devices), 0, -1)
+        usable = next(n for n in counts if sizes.runs % n == 0 or sizes.problems % n == 0)
+        compiled = _compile(simulation, merge, arrays, steps, sizes, devices[:usable])
         needed = program_bytes(compiled)
         if devices[0].platform == "cpu":  # its devices share one memory
-            needed *= len(devices)
+            needed *= usable
         free = free_memory(devices[0])
         if needed <= MEMORY_SHARE * free:
             return Program(compiled, arrays, sizes, needed)

@@ -1,5 +1,7 @@
 """Whether stored results are those of the formulas and defaults that a study has now."""
 
+import re
+import textwrap
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -72,7 +74,11 @@ def traced(sweep: Sweep, simulation: Simulation, steps: np.ndarray) -> Facts:
     except (
         Exception
     ) as error:  # a simulation is a user's code: what it raises is their bad input, not our fault
-        reason = str(error).strip().partition("\n")[0]
+        # JAX tells what differs in the lines after the first, and then where in its own code and ours, and whom to ask.
+        telling = re.split(
+            r"^(?:The error occurred while|See https:|Revise )", str(error), flags=re.MULTILINE
+        )[0]
+        reason = textwrap.shorten(telling, 500, placeholder=" ...")
         if isinstance(error, jax.errors.ConcretizationTypeError):
             reason += " (values inside a simulation are traced: jnp.where chooses by them, `if` cannot)"
         told = f"{name_of(sweep.simulation)} cannot be simulated: {type(error).__name__}: {reason}"

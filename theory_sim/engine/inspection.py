@@ -58,6 +58,8 @@ def inspect(simulation: Simulation, steps: np.ndarray) -> Facts:
     key = jax.random.key(0)
     cell = key, numbers(simulation.setting, {}, ()), key, numbers(simulation.hyper, {}, ())
     jaxpr, (result, problem) = jax.make_jaxpr(one, return_shape=True)(arrays, *cell)
+    if result.status.shape:
+        raise ValueError(f"conclude must give one `converged` a run, got shape {result.status.shape}")
     step = jax.jit(simulation.step).lower(key, problem, cell[3], result.state)
     flops = float((step.cost_analysis() or {}).get("flops", 0.0))
     traces = [(jaxpr, list(_nested(jaxpr.jaxpr, jaxpr.consts)))]

@@ -42,7 +42,10 @@ def _assemble(store: Store) -> xr.Dataset:
     sizes = tuple(len(values) for values in axes.values())
     index = {name: {_plain(value): i for i, value in enumerate(values)} for name, values in axes.items()}
     steps = np.asarray(header["steps"])
-    arrays = _allocate(shapes, sizes, len(steps))
+    own = _own_axes(shapes)
+    arrays = _allocate(
+        shapes, sizes, {"step": len(steps), **{dim: len(values) for dim, values in own.items()}}
+    )
     status = np.full(sizes, -1, np.int8)
     diverged = np.full(sizes, -1, np.int32)
     seconds, sources = 0.0, set()
@@ -53,23 +56,25 @@ def _assemble(store: Store) -> xr.Dataset:
         diverged.reshape(-1)[where] = block["diverged_at"][kept]
         seconds += float(block["seconds"])
         sources |= {str(block["provenance"])} if "provenance" in block else set()
-        for name in shape["metrics"]:
-            target, values = arrays[name], block[f"metric/{name}"][kept]
-            flat = target.reshape(-1, *target.shape[len(sizes) :])
-            corner: Any = (where, *(slice(0, n) for n in values.shape[1:]))
-            flat[corner] = values
+        for name, metric in shape["metrics"].items():
+            flat = arrays[name].reshape(-1, *arrays[name].shape[len(sizes) :])
+            places = [
+                np.asarray([own[dim][_plain(value)][0] for value in values])
+                if dim != "step"
+                else np.arange(len(steps))
+                for dim, values in metric["dims"].items()
+            ]
+            flat[np.ix_(where, *places)] = block[f"metric/{name}"][kept]
     dims = tuple(axes)
     variables: dict[str, xr.Variable] = {}
     coordinates: dict[str, Any] = {name: (name, _coordinate(values)) for name, values in axes.items()}
     coordinates["step"] = ("step", steps, {"long_name": "step"})
+    for dim, placed in own.items():
+        coordinates[dim] = (dim, np.asarray([value for _, value in placed.values()]))
     for shape in shapes.values():
         for name, metric in shape["metrics"].items():
-            own = tuple(metric["dims"])
             attributes = {"long_name": metric["long_name"], "units": metric["units"]}
-            variables[name] = xr.Variable((*dims, *own), arrays[name], attributes)
-            for dim, values in metric["dims"].items():
-                if dim != "step" and len(values) >= len(coordinates.get(dim, ("", ()))[1]):
-                    coordinates[dim] = (dim, np.asarray(values))
+            variables[name] = xr.Variable((*dims, *metric["dims"]), arrays[name], attributes)
     variables["complete"] = xr.Variable(dims, status >= 0, {"long_name": "computed"})
     flags = {
         "long_name": "how the run ended",
@@ -84,8 +89,9 @@ def _assemble(store: Store) -> xr.Dataset:
 
 
 def export(path: str | os.PathLike, target: str | os.PathLike, kind: str | None = None) -> Path:
-    """Write a results folder as Zarr, NetCDF or Parquet (one row a run and step) and return the file's path.
+    """Write a results folder as Zarr, NetCDF or Parquet and return the file's path.
 
+    Parquet has one row a run and step, and one column an entry of a metric with dimensions of its own: `rows[1]`.
     The format follows from the target's ending unless given. Raises RequestError when it is unknown or when
     the package that writes it is not installed.
     """
@@ -106,10 +112,7 @@ def export(path: str | os.PathLike, target: str | os.PathLike, kind: str | None 
         elif kind == "netcdf":
             data.to_netcdf(temporary)
         else:
-            scalars = [
-                name for name, array in data.items() if set(array.dims) <= {*data["status"].dims, "step"}
-            ]
-            data[scalars].to_dataframe().reset_index().to_parquet(temporary)
+            _table(data).to_dataframe().reset_index().to_parquet(temporary)
         if (
             kind == "zarr" and (out / "zarr.json").is_file()
         ):  # a folder cannot take the place of one with files
@@ -127,6 +130,19 @@ def export(path: str | os.PathLike, target: str | os.PathLike, kind: str | None 
         else:
             temporary.unlink(missing_ok=True)
     return out
+
+
+def _table(data: xr.Dataset) -> xr.Dataset:
+    """Return the results without dimensions but those of a run and `step`: an entry of a metric is a variable."""
+    rows = {*data["status"].dims, "step"}
+    columns: dict[str, xr.DataArray] = {}
+    for name, array in data.items():
+        own = [dim for dim in array.dims if dim not in rows]
+        for place in np.ndindex(*(array.sizes[dim] for dim in own)):
+            entry = array.isel(dict(zip(own, place, strict=True)))
+            label = ",".join(str(entry[dim].item()) for dim in own)
+            columns[f"{name}[{label}]" if own else str(name)] = entry.drop_vars(own)
+    return xr.Dataset(columns)
 
 
 def completed(
@@ -217,16 +233,34 @@ def _positions(
     return np.ravel_multi_index([place[kept] for place in places], sizes), kept
 
 
-def _allocate(shapes: Mapping[str, dict], sizes: tuple[int, ...], steps: int) -> dict[str, np.ndarray]:
-    own: dict[str, tuple[int, ...]] = {}
-    kinds: dict[str, np.dtype] = {}
+def _own_axes(shapes: Mapping[str, dict]) -> dict[str, dict[Any, tuple[int, Any]]]:
+    """Return the metrics' own dimensions: of each value that any shape has there, its place and itself."""
+    lists: dict[str, list[list]] = {}
+    for shape in shapes.values():
+        for metric in shape["metrics"].values():
+            for dim, values in metric["dims"].items():
+                if dim != "step":
+                    lists.setdefault(dim, []).append(values)
+    axes = {}
+    for dim, given in lists.items():
+        union = {_plain(value): value for values in given for value in values}
+        if all(_numeric(values) and values == sorted(values) for values in given):
+            union = dict(sorted(union.items()))
+        axes[dim] = {key: (place, value) for place, (key, value) in enumerate(union.items())}
+    return axes
+
+
+def _allocate(
+    shapes: Mapping[str, dict], sizes: tuple[int, ...], lengths: Mapping[str, int]
+) -> dict[str, np.ndarray]:
+    arrays: dict[str, np.ndarray] = {}
     for shape in shapes.values():
         for name, metric in shape["metrics"].items():
-            lengths = tuple(steps if dim == "step" else len(values) for dim, values in metric["dims"].items())
-            own[name] = tuple(map(max, own.get(name, lengths), lengths))
             dtype = np.dtype(metric["dtype"])
-            kinds[name] = dtype if np.issubdtype(dtype, np.floating) else np.dtype(np.float64)
-    return {name: np.full((*sizes, *own[name]), np.nan, kinds[name]) for name in own}
+            kind = dtype if np.issubdtype(dtype, np.inexact) else np.dtype(np.float64)
+            own = [lengths[dim] for dim in metric["dims"]]
+            arrays[name] = np.full((*sizes, *own), np.nan, kind)
+    return arrays
 
 
 def _coordinate(values: list) -> np.ndarray:

@@ -1,7 +1,6 @@
 """Run what is missing of a sweep, block by block, into its results folder."""
 
 import time
-import warnings
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, ThreadPoolExecutor, wait
@@ -13,7 +12,6 @@ import jax
 import numpy as np
 
 from theory_sim.engine.block import (
-    Job,
     Task,
     compile_ahead,
     compute_block,
@@ -21,16 +19,14 @@ from theory_sim.engine.block import (
     is_compiled,
     numerics,
 )
-from theory_sim.engine.current import require_same, traced
-from theory_sim.engine.describe import defaults, identity, metrics, name_of, request
-from theory_sim.engine.inspection import Facts, devices_for
-from theory_sim.engine.plan import Sizes, choose_sizes, cut
-from theory_sim.engine.results import completed
-from theory_sim.engine.store import Store, create_store, key_of
+from theory_sim.engine.describe import name_of, request
+from theory_sim.engine.parts import Part, checked, compared
+from theory_sim.engine.plan import cut
+from theory_sim.engine.store import create_store
 from theory_sim.errors import RequestError
 from theory_sim.simulation import Simulation, Status, recorded_steps
 from theory_sim.study import load_module
-from theory_sim.sweep import RESERVED, Sweep, cells, fields
+from theory_sim.sweep import Sweep
 
 PRECISIONS = ("float32", "float64")
 QUEUE = 64
@@ -94,29 +90,23 @@ def run(
         )
     steps = recorded_steps(sweep.steps)
     with numerics(precision):
-        simulations = [(shape, sweep.build(shape)) for shape in sweep.shapes]
+        # Everything that can be refused is refused before anything is touched, above all before `fresh` removes.
+        if sweep.cells == 0:
+            raise RequestError("the sweep has no cells: `where` leaves all of them out")
+        factory = _portable(sweep.simulation, study)
+        if executor is not None and study and factory is sweep.simulation:
+            raise RequestError(
+                f"{study.name}: other processes find a factory by its name in the file; give it one"
+            )
+        asked = checked(sweep, steps)
         header = {
             "simulation": name_of(sweep.simulation),
             "steps": steps.tolist(),
             "precision": precision,
             "root_seed": sweep.root_seed,
         }
-        # Everything that can be refused is refused before anything is touched, above all before `fresh` removes.
-        if sweep.cells == 0:
-            raise RequestError("the sweep has no cells: `where` leaves all of them out")
-        inspected = [
-            (shape, simulation, _inspect(sweep, simulation, steps)) for shape, simulation in simulations
-        ]
         store = create_store(path, header, fresh=fresh)
-        factory = _portable(sweep.simulation, study)
-        if executor is not None and study and factory is sweep.simulation:
-            raise RequestError(
-                f"{study.name}: other processes find a factory by its name in the file; give it one"
-            )
-        parts = []
-        for shape, simulation, facts in inspected:
-            part = _prepare(sweep, shape, simulation, facts, steps, store, (factory, precision))
-            parts += [part] if part else []
+        parts = compared(sweep, asked, store, factory)
         store.add_request(request(sweep, name, precision))
     found = sum(int((part.wanted & part.done).sum()) for part in parts)
     progress = Progress(found, sum(int(part.wanted.sum()) for part in parts))
@@ -149,29 +139,6 @@ def run(
     return Summary(store.path, progress.total, found, computed, len(programs), seconds, dict(statuses))
 
 
-class _Part(NamedTuple):
-    """One shape of a sweep: its cells, which of them are wanted, and which are stored already."""
-
-    job: Job
-    problems: dict[str, np.ndarray]
-    runs: dict[str, np.ndarray]
-    wanted: np.ndarray
-    done: np.ndarray
-
-
-def _inspect(sweep: Sweep, simulation: Simulation, steps: np.ndarray) -> Facts:
-    """Trace one run; what goes wrong there is the request's fault, told in one line."""
-    facts = traced(sweep, simulation, steps)
-    taken = {*RESERVED, *sweep.axes} & {*facts.records, *facts.conclusions}
-    if taken:
-        raise RequestError(
-            f"the metric {sorted(taken)[0]!r} has the name of an axis or of a variable of the results"
-        )
-    if twice := facts.records.keys() & facts.conclusions.keys():
-        raise RequestError(f"observe and conclude both give a metric {sorted(twice)[0]!r}")
-    return facts
-
-
 def _portable(factory: Callable[..., Simulation], study: Path | None) -> Any:
     """Return how another process finds a factory: by its name in the study's file if it has one there."""
     names = vars(load_module(study)).items() if study else ()
@@ -179,90 +146,7 @@ def _portable(factory: Callable[..., Simulation], study: Path | None) -> Any:
     return (study, name) if name else factory
 
 
-def _prepare(
-    sweep: Sweep,
-    shape: dict,
-    simulation: Simulation,
-    facts: Facts,
-    steps: np.ndarray,
-    store: Store,
-    how: tuple[Any, str],
-) -> _Part | None:
-    """Check a shape against what is stored of it, and find out which of its cells are missing."""
-    problems, runs, wanted = cells(sweep, shape)
-    if not wanted.any():
-        return None
-    problems, runs = _filled(problems, simulation.setting), _filled(runs, simulation.hyper)
-    _check_cells(sweep, simulation, problems, runs, wanted)
-    devices = devices_for(facts)
-    sizes = choose_sizes(
-        wanted,
-        state_bytes=facts.state_bytes,
-        run_flops=facts.run_flops,
-        platform=jax.default_backend(),
-        devices=devices,
-    )
-    record: dict[str, Any] = {
-        "shape": identity(sweep, shape),
-        "digest": facts.digest,
-        "jax": jax.__version__,
-        "sizes": list(sizes),
-        "setting": defaults(simulation.setting),
-        "hyper": defaults(simulation.hyper),
-        "metrics": metrics(simulation.variables, facts.records, facts.conclusions),
-    }
-    key = key_of(record["shape"])
-    stored = store.add_shape(key, record)
-    require_same(store.path, key, stored, record)
-    # The sizes of the first run are kept: the same blocks give the same bits.
-    kept = Sizes(*stored["sizes"])
-    job = Job(
-        factory=how[0],
-        shape=tuple(shape.items()),
-        steps=tuple(steps.tolist()),
-        root_seed=sweep.root_seed,
-        precision=how[1],
-        key=key,
-        digest=record["digest"],
-        sizes=kept,
-        devices=devices,
-        store=store.path,
-    )
-    return _Part(job, problems, runs, wanted, completed(store, key, problems, runs))
-
-
-def _check_cells(
-    sweep: Sweep,
-    simulation: Simulation,
-    problems: Mapping[str, np.ndarray],
-    runs: Mapping[str, np.ndarray],
-    wanted: np.ndarray,
-) -> None:
-    """Refuse, or warn of, what the simulation says about the wanted cells: how many, and the axes of the first."""
-    setting = _replaced(simulation.setting, {name: values[:, None] for name, values in problems.items()})
-    hyper = _replaced(simulation.hyper, {name: values[None, :] for name, values in runs.items()})
-    for about in (simulation.refuse, simulation.caution):
-        for message, cells_about in (about(setting, hyper) if about else {}).items():
-            p, r = np.nonzero(wanted & np.broadcast_to(cells_about, wanted.shape))
-            if not len(p):
-                continue
-            swept = {name: problems[name][p[0]] for name in sweep.problem}
-            swept |= {name: runs[name][r[0]] for name in sweep.run}
-            first = ", ".join(f"{name}={value:g}" for name, value in swept.items())
-            told = f"{len(p)} of {int(wanted.sum())} cells: {message}" + (
-                f" (first: {first})" if first else ""
-            )
-            if about is simulation.refuse:
-                raise RequestError(told)
-            warnings.warn(told, RuntimeWarning, stacklevel=2)
-
-
-def _replaced(defaults: Any, values: Mapping[str, np.ndarray]) -> Any:
-    names = fields(defaults)
-    return defaults._replace(**{name: values[name] for name in names}) if names else defaults
-
-
-def _tasks(part: _Part, shard: tuple[int, int]) -> Iterator[Task]:
+def _tasks(part: Part, shard: tuple[int, int]) -> Iterator[Task]:
     """Yield the blocks that are missing, those of this shard alone."""
     index, count = shard
     done = part.done
@@ -294,10 +178,3 @@ def _compute(tasks: Iterable[Task], executor: Executor | None) -> Iterator[tuple
     while pending:
         finished, pending = wait(pending, return_when=FIRST_COMPLETED)
         yield from (future.result() for future in finished)
-
-
-def _filled(columns: Mapping[str, np.ndarray], values: Any) -> dict[str, np.ndarray]:
-    """Add the fields that are not swept, at their defaults."""
-    length = len(next(iter(columns.values())))
-    fixed = {name: np.full(length, getattr(values, name)) for name in fields(values) if name not in columns}
-    return {**columns, **fixed}

@@ -17,6 +17,7 @@ import hashlib
 import io
 import json
 import os
+import re
 import shutil
 import uuid
 from collections.abc import Iterator, Mapping
@@ -30,13 +31,15 @@ from theory_sim.errors import StoreError
 
 FORMAT = 1
 KINDS = ("shapes", "requests", "provenance", "blocks")
+TEMPORARY = re.compile(r"\.[0-9a-f]{32}\.tmp")
 
 
 @dataclass(frozen=True)
 class Store:
-    """A results folder."""
+    """A results folder; `head` is the key of the header that its blocks are computed for, where they are."""
 
     path: Path
+    head: str = ""
 
     def read(self, kind: str) -> dict[str, dict]:
         """Return all records of a kind (`shapes`, `requests`, `provenance`) by key, oldest first."""
@@ -70,7 +73,12 @@ class Store:
         return key
 
     def add_block(self, arrays: Mapping[str, np.ndarray]) -> None:
-        """Write one finished block under the digest of its cells."""
+        """Write one finished block under the digest of its cells.
+
+        Raises StoreError when the folder has become another sweep's meanwhile.
+        """
+        if self.head and key_of(self.header) != self.head:
+            raise StoreError(f"{self.path} was given to another sweep while this one ran; give another --out")
         cells = {name: value for name, value in arrays.items() if name.startswith(("shape", "axis/"))}
         sha = hashlib.sha256()
         for name in sorted(cells):
@@ -115,30 +123,30 @@ def open_store(path: str | os.PathLike) -> Store:
 def create_store(path: str | os.PathLike, header: Mapping[str, Any], *, fresh: bool = False) -> Store:
     """Return the results folder for sweeps with this header, made if need be.
 
-    `fresh` first removes the results that are there. Raises StoreError when the folder cannot be written, is
-    not ours, or holds results of another sweep, with what differs.
+    `fresh` first removes the results that are there; a folder without any block has none to keep. Raises
+    StoreError when the folder cannot be written, is not ours, or holds results of another sweep, with what differs.
     """
-    store = Store(Path(path))
-    if fresh and store.path.exists():
-        if any(store.path.iterdir()):
-            _require_ours(store.path)
-        shutil.rmtree(store.path)
+    wanted = json.loads(json.dumps({"format": FORMAT, **header}))
+    store = Store(Path(path), key_of(wanted))
     if store.path.exists() and not store.path.is_dir():
         raise StoreError(f"cannot write results to {store.path}: it is a file")
-    if store.path.is_dir() and any(store.path.iterdir()):
-        _require_ours(store.path)
     try:
+        if store.path.is_dir():
+            _require_ours(store.path)
+            if fresh:
+                shutil.rmtree(store.path)
         for kind in KINDS:
             (store.path / kind).mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise StoreError(f"cannot write results to {store.path}: {error.strerror}") from error
-    wanted = json.loads(json.dumps({"format": FORMAT, **header}))
     found = _write_once(store.path / "store.json", wanted)
     differing = {
         key: (found.get(key), wanted.get(key))
         for key in {*found, *wanted}
         if found.get(key) != wanted.get(key)
     }
+    if differing and "format" not in differing and not store.block_files():
+        return create_store(path, header, fresh=True)
     if differing:
         what = "; ".join(
             f"{key}: {_short(a)} there, {_short(b)} asked" for key, (a, b) in sorted(differing.items())
@@ -156,8 +164,9 @@ def key_of(record: Any) -> str:
 
 
 def _require_ours(path: Path) -> None:
+    names = {file.name for file in path.iterdir()}
     # The first process to write makes the folders before store.json; a second may look in between.
-    if not (path / "store.json").is_file() and {p.name for p in path.iterdir()} - set(KINDS):
+    if "store.json" not in names and any(n not in KINDS and not TEMPORARY.fullmatch(n) for n in names):
         raise StoreError(f"{path} is not empty and holds no results of theory_sim; it is left alone")
 
 
