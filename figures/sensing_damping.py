@@ -1,24 +1,28 @@
-"""Least error and iterations against the scale of the start for each damping, and error against the rank."""
+"""Least error and iterations against the scale of the start for each damping; what the rank does to either method."""
 
 import numpy as np
 import xarray as xr
 from matplotlib.figure import Figure
 
-from theory_sim import by_seed, computed, time_to
-from theory_sim.plotting import COLORS, band, figure, log_axes, panel_label, theory_line
-from theory_sim.sensing import iterations_per_log_scale
+from theory_sim import bootstrap, by_seed, computed, decay, time_to
+from theory_sim.plotting import COLORS, band, figure, interval, log_axes, panel_label, theory_line
+from theory_sim.sensing import iterations_per_log_scale, prec_gd_rate, symmetric_small_start_error
 
 FIXED = ("dim", "true_rank", "max_rank", "condition_number")
-RANK, STEP_SIZE, SCALE = 5, 0.3, 1e-6
+RANK, STEP_SIZE, SCALE, LARGE_START = 5, 0.3, 1e-6, 1e-2
+LATE = (1e-5, 1e-11)
 
 
 def draw(data: xr.Dataset) -> Figure:
     data = data.isel(dict.fromkeys(FIXED, 0))
     scaled = data.sel(algorithm="ScaledGD(lambda)", rank=RANK, step_size=STEP_SIZE)
-    fig, (least, times, ranks) = figure(columns=2, panels=(1, 3))
-    draw_least(least, scaled)
-    draw_times(times, scaled.sel(oversampling="None"))
-    draw_ranks(ranks, data.sel(oversampling="10", step_size=STEP_SIZE, init_scale=SCALE).isel(damping=1))
+    small = scaled.sel(init_scale=slice(None, 1e-4))
+    fig, ((least, times), (rates, ranks)) = figure(columns=2, panels=(2, 2))
+    draw_least(least, small)
+    draw_times(times, small.sel(oversampling="None"))
+    usual = data.sel(step_size=STEP_SIZE).isel(damping=1)
+    draw_rates(rates, usual.sel(oversampling="None", init_scale=LARGE_START))
+    draw_ranks(ranks, usual.sel(oversampling="10", init_scale=SCALE))
     return fig
 
 
@@ -47,8 +51,11 @@ def draw_least(axis, data):
             axis.plot(*falling, color=color, linestyle="none", marker="o", fillstyle="none")
     axis.plot([], [], color="0.3", linestyle="none", marker="o", fillstyle="none", label="still falling")
     scales = np.geomspace(1e-10, 1e-4, 3)
-    theory_line(axis, scales, 30 * scales, label="exponent 1")
-    theory_line(axis, scales[1:], 3 * scales[1:] ** 2, label="exponent 2", linestyle="-.")
+    usual = data.isel(damping=1).sel(oversampling="10", init_scale=SCALE)
+    through = np.median(by_seed(usual, "error", "step").min(axis=-1))
+    theory_line(axis, scales, through * scales / SCALE, label="exponent 1, through a point")
+    tail = symmetric_small_start_error(scales, float(data["dim"]), RANK, float(data["true_rank"]))
+    theory_line(axis, scales[1:], tail[1:], label="tail of the start", linestyle="-.")
     theory_line(axis, scales, scales ** (1 / 3), label=r"bound $\alpha^{1/3}$", linewidth=0.6)
     log_axes(axis)
     axis.set(
@@ -79,17 +86,35 @@ def draw_times(axis, data):
     axis.legend(loc="upper right")
 
 
-def draw_ranks(axis, data):
-    panel_label(axis, "c", f"$m = 10nr$, step {int(data['step'][-1])}")
+def draw_rates(axis, data):
+    panel_label(axis, "c", rf"population, $\alpha$ = {LARGE_START:g}: late rate")
     excess = data["rank"].to_numpy() - int(data["true_rank"])
+    steps = data["step"].to_numpy()
     for color, algorithm in zip(COLORS, data["algorithm"].to_numpy(), strict=False):
-        errors = by_seed(data.sel(algorithm=algorithm).isel(step=-1), "error", "rank")
+        errors = by_seed(data.sel(algorithm=algorithm), "error", "rank", "step")
+        rates = np.nan_to_num(decay(steps, errors, between=LATE))
         label = algorithm.replace("lambda", r"$\lambda$")
-        band(axis, excess, errors, color=color, label=label, marker="o")
-        if algorithm != "PrecGD":
-            theory_line(axis, excess, np.median(errors[:, 0]) * excess, label="like the excess $k - r$")
+        interval(axis, excess, bootstrap(rates), color=color, label=label)
+    fine = np.linspace(1, excess[-1], 200)
+    tail, across = prec_gd_rate(STEP_SIZE, fine, 0), np.log1p(-STEP_SIZE)
+    theory_line(axis, fine, -tail, label="predicted for PrecGD")
+    theory_line(axis, fine, np.full_like(fine, -across), label=r"$-\log(1 - \eta)$", linestyle=":")
+    axis.set_xticks(excess, [str(value) for value in excess])
+    axis.set(xlabel="excess columns $k - r$", ylabel="fall of the log error a step", ylim=(-0.02, 0.45))
+    axis.legend(loc="center left")
+
+
+def draw_ranks(axis, data):
+    panel_label(axis, "d", f"$m = 10nr$, ScaledGD, step {int(data['step'][-1])}")
+    excess = data["rank"].to_numpy() - int(data["true_rank"])
+    cell = data.sel(algorithm="ScaledGD(lambda)")
+    errors = by_seed(cell.isel(step=-1), "error", "rank")
+    band(axis, excess, errors, color=COLORS[0], marker="o")
+    first = np.median(errors[:, 0])
+    theory_line(axis, excess, first * excess, label="like the excess $k - r$")
+    theory_line(axis, excess, first * np.sqrt(excess), label="like its root", linestyle=":")
     log_axes(axis)
     axis.set_xticks(excess, [str(value) for value in excess])
     axis.minorticks_off()
-    axis.set(xlabel="excess columns $k - r$", ylabel="error", ylim=(1e-17, 1e-2))
-    axis.legend(loc="lower right")
+    axis.set(xlabel="excess columns $k - r$", ylabel="error")
+    axis.legend(loc="upper left")

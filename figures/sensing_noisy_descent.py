@@ -24,10 +24,10 @@ def draw_decay(axis, data):
     panel_label(axis, "a", f"k = r + 1, m = {int(data['measurements'])}")
     steps, step_size = data["step"].to_numpy(), float(data["step_size"])
     sizes = [float(data[name]) for name in ("measurements", "dim", "condition_number")]
-    for color, noise in zip(COLORS, (0.0, 0.01, 0.1, 0.4), strict=False):
+    for color, noise in zip(COLORS, (0.0, 3e-4, 0.01, 0.1, 0.4), strict=False):
         distance = by_seed(data.sel(noise_std=noise), "distance", "step")
         band(axis, steps, distance, color=color, label=rf"$\sigma$ = {noise:g}")
-        if noise <= 0.01:
+        if noise <= 3e-4:
             within = np.median(distance, axis=0) <= 0.07 / sizes[2]
             first = int(within.argmax())
             start = float(np.median(distance, axis=0)[first])
@@ -65,7 +65,7 @@ def draw_floor(axis, data):
 def draw_steps(axis, data):
     panel_label(axis, "c", "steps to twice the floor")
     noise = data["noise_std"].to_numpy()
-    noise = noise[noise > 0]
+    noise = noise[noise > 1e-3]
     steps = data["step"].to_numpy()
     counts = data["measurements"].to_numpy()
     for color, (rank, count) in zip(COLORS, [(3, counts[-1]), *((4, c) for c in counts)], strict=False):

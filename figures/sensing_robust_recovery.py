@@ -1,21 +1,23 @@
-"""Error against step, the floor against the scale of the start, and the two losses on the same data."""
+"""Error against step, the floor against the scale of the start, and the two losses on the same data.
+
+The start is spectral in (a) and (c), where r' = 12 leaves 7 columns or so; in (b) it is both.
+"""
 
 import numpy as np
 import xarray as xr
 from matplotlib.figure import Figure
 
-from theory_sim import bootstrap, by_seed
+from theory_sim import bootstrap, by_seed, computed
 from theory_sim.plotting import COLORS, band, figure, interval, label_line, log_axes, panel_label, theory_line
-from theory_sim.sensing import schedule_floor, statistical_floor
+from theory_sim.sensing import residual_floor, schedule_floor, statistical_floor
 
 
 def draw(data: xr.Dataset) -> Figure:
-    data = data.squeeze(
-        ["dim", "true_rank", "max_rank", "measurements", "condition_number", "step_size", "decay"]
-    )
-    data = data.squeeze(["outlier_fraction", "outlier_std"])
+    fixed = ["dim", "true_rank", "max_rank", "condition_number", "step_size", "decay"]
+    data = data.squeeze([*fixed, "outlier_fraction", "outlier_std"])
     fig, (curves, floors, losses) = figure(columns=2, panels=(1, 3))
-    many = data.sel(samples=data["samples"].to_numpy()[-1])
+    spectral = data.sel(measurements=data["measurements"].to_numpy()[-1], start="spectral")
+    many = spectral.sel(samples=spectral["samples"].to_numpy()[-1])
     draw_curves(curves, many.sel(loss="l1"))
     draw_floors(floors, data.sel(loss="l1").isel(step=-1))
     draw_losses(losses, many.sel(init_scale=1e-3))
@@ -30,7 +32,7 @@ def draw_schedule(axis, data):
 
 
 def draw_curves(axis, data):
-    panel_label(axis, "a", f"outliers, p = {float(data['outlier_fraction']):g}")
+    panel_label(axis, "a", f"spectral start, p = {float(data['outlier_fraction']):g}")
     for color, (rank, scale) in zip(
         COLORS, ((2, 1e-4), (12, 1e-4), (12, 1e-2), (2, 1.0), (12, 1.0)), strict=False
     ):
@@ -44,23 +46,35 @@ def draw_curves(axis, data):
 
 
 def draw_floors(axis, data):
-    panel_label(axis, "b", "floor, $r'$ = 4 and 12")
-    scales = data["init_scale"].to_numpy()
-    for color, samples in zip(COLORS, data["samples"].to_numpy()[1:], strict=False):
-        for rank, marker in ((4, "s"), (12, "o")):
-            errors = by_seed(data.sel(samples=samples, rank=rank), "error", "init_scale")
-            shift = 1.15 if rank == 4 else 1
-            label = f"m = {samples}" if rank == 12 else None
-            interval(axis, shift * scales, bootstrap(errors, np.median), color=color, label=label, fmt=marker)
-    line = np.array([scales[0], scales[-2]])
-    for power in (1, 2):
-        theory_line(axis, line, 3 * line**power, linestyle="-" if power == 2 else ":")
-        label_line(
-            axis, rf"$\alpha^{power}$", line[0], 3 * line[0] ** power, ha="right", va="center", xytext=(-3, 0)
+    panel_label(axis, "b", "open: orthogonal start")
+    scales, gaussian = data["init_scale"].to_numpy(), data["measurements"].to_numpy()[-1]
+    cells = {f"m = {count}": data.sel(measurements=gaussian, samples=count, start="spectral")
+             for count in data["samples"].to_numpy()[1:]}  # fmt: skip
+    last = data.sel(samples=data["samples"].to_numpy()[-1], start="orthogonal")
+    cells[f"m = {int(last['samples'])}, open"] = last.sel(measurements=gaussian)
+    cells["population, open"] = last.sel(measurements="None")
+    for color, (label, cell) in zip(COLORS, cells.items(), strict=False):
+        for rank, marker, shift in ((4, "s", 1.12), (12, "o", 1 / 1.12)):
+            kept = computed(cell.sel(rank=[rank]).expand_dims("start"))
+            errors = by_seed(kept, "error", "init_scale")
+            interval(
+                axis, shift * kept["init_scale"].to_numpy(), bootstrap(errors, np.median), color=color,
+                label=label if rank == 12 else None, fmt=marker,
+                fillstyle="none" if "open" in label else "full",
+            )  # fmt: skip
+    line = np.array([scales[0], 1e-2])
+    for rank, style, shape in ((4, ":", "squares"), (12, "-", "circles")):
+        floor = residual_floor(line, rank, int(data["true_rank"]))
+        theory_line(
+            axis,
+            line,
+            floor,
+            linestyle=style,
+            label=rf"$\alpha^2\sqrt{{{rank - int(data['true_rank'])}}}$, $r'$ = {rank} ({shape})",
         )
     log_axes(axis)
-    axis.set(xlabel=r"scale of the start $\alpha$", ylabel="last error", xlim=(2e-5, 3))
-    axis.legend(loc="lower right")
+    axis.set(xlabel=r"scale of the start $\alpha$", ylabel="last error", xlim=(2e-5, 3e2))
+    axis.legend(loc="lower right", fontsize=5.5)
 
 
 def draw_losses(axis, data):

@@ -189,6 +189,10 @@ FORMS: tuple[tuple[str, str, tuple[str, ...], str], ...] = (
     ("symmetric", "PSD of rank 4", ("SE-3.6", "SE-3c'", "SE-3-P1"), "arXiv:2301.11500"),
     ("asymmetric", "arbitrary matrix", ("SE-3.6", "SE-3d", "SE-3-P1"), "arXiv:2203.02839, abstract"),
 )
+TWO_COLUMNS_END = {
+    "symmetric": "derived; arXiv:2301.11500 (under-parameterised descent ends at the best approximation)",
+    "asymmetric": "derived; as arXiv:2301.11500 has it of symmetric factors",
+}
 NO_COLUMN = "two columns learn two directions: the third and the fourth never arrive"
 
 
@@ -260,8 +264,11 @@ def of_form(form: str, target: str, ids: tuple[str, ...], source: str) -> list[C
         Claim(
             ids=ids,
             statement=f"{target}: with two columns descent ends at the best approximation of rank two",
-            source=source,
-            label="paper",
+            source=TWO_COLUMNS_END[form],
+            label="derived",
+            derivation="the gradient vanishes at truncations of the singular value decomposition; where a direction"
+            " left out is larger than one kept, turning towards it lowers the loss:\nonly Eckart and Young's, which"
+            " keeps the two largest, is stable",
             measure=final_residual,
             at=here | {"rank": 2},
             control=here,

@@ -320,3 +320,16 @@ def test_a_value_at_an_open_end_is_refused_by_the_interval_as_it_is(axis, value,
     sweep = Sweep(simulation=subgradient, shape=sizes, **{kind: {axis: [value]}}, steps=[0, 1])
     with pytest.raises(RequestError, match=f"axis '{axis}' must lie in {interval}, got {value}"):
         sweep.build(sweep.shapes[0])
+
+
+@pytest.mark.parametrize("measurements", [None, 400])
+def test_a_spectral_start_leaves_a_column_for_each_positive_eigenvalue(measurements):
+    simulation, problem = drawn(measurements=measurements, max_rank=6)
+    hyper = simulation.hyper._replace(samples=measurements or 1)
+    init = jax.jit(simulation.init)
+    factor = np.asarray(init(KEY, problem, hyper._replace(rank=6)).factor)
+    kept = int((np.linalg.norm(factor, axis=0) > 1e-6 * hyper.init_scale).sum())
+    # The target's two, and of the noise's four eigenvalues the positive ones.
+    assert kept == 2 if measurements is None else 2 < kept < 6
+    few = np.asarray(init(KEY, problem, hyper._replace(rank=3)).factor)
+    np.testing.assert_array_equal(few[:, :3], factor[:, :3])

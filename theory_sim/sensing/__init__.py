@@ -40,6 +40,7 @@ from theory_sim.sensing.rates import (
     noise_edge,
     plateau_length,
     polyak_steps_exponent,
+    prec_gd_rate,
     prec_learning_curve,
     residual_floor,
     scaled_learning_curve,
@@ -60,6 +61,8 @@ from theory_sim.sensing.rates import (
     symmetric_linear_rate,
     symmetric_small_start_error,
     weight_normalized_curve,
+    weight_normalized_edge,
+    weight_normalized_factor,
     weight_normalized_rate,
 )
 from theory_sim.sensing.riemannian import weight_normalized
@@ -108,6 +111,7 @@ __all__ = [
     "plateau_length",
     "polyak_steps_exponent",
     "prec_gd",
+    "prec_gd_rate",
     "prec_learning_curve",
     "rebalance",
     "residual_floor",
@@ -136,5 +140,7 @@ __all__ = [
     "vech",
     "weight_normalized",
     "weight_normalized_curve",
+    "weight_normalized_edge",
+    "weight_normalized_factor",
     "weight_normalized_rate",
 ]

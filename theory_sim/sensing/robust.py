@@ -118,7 +118,10 @@ def subgradient(
     Gram matrix of further columns is nearly singular.
 
     The start is `alpha Q~` with random orthonormal columns, or `spectral`: `alpha W (Lambda_+ / lambda_1)^{1/2}` of the
-    leading eigenpairs of `(1/m) sum_i sign(y_i) A_i` (SE-2-U4). Only the first `samples` measurements are used.
+    leading eigenpairs of `(1/m) sum_i sign(y_i) A_i` (SE-2-U4). A column of a negative eigenvalue is zero and stays so:
+    `spectral` leaves r columns in the population and about `(r + dim) / 2` with measurements, half of the eigenvalues
+    of the noise being positive; a larger rank adds nothing, and a smaller one has the first of the same columns. Only
+    the first `samples` measurements are used.
 
     Metrics: `error = ||U U^T - M*||_F`, `excess_loss = f(U) - f(V*)`, and `learned_s`, the share of each direction of
     the target that is learnt.

@@ -14,14 +14,18 @@ from theory_sim.sensing import (
     initial_share,
     iterations_per_log_scale,
     least_scale_exponent,
+    measure,
     noise_amplification,
     prec_gd,
+    prec_gd_rate,
     prec_learning_curve,
     scaled_gd,
     scaled_learning_curve,
     symmetric_gd,
     weight_normalized,
     weight_normalized_curve,
+    weight_normalized_edge,
+    weight_normalized_factor,
     weight_normalized_rate,
 )
 from theory_sim.sensing.preconditioned import squared_distances
@@ -54,6 +58,22 @@ def test_learning_curve_follows_from_the_start(method):
     assert error.min() < 1e-4
     # The second direction is alpha^(1 - g_2/g_1) = 0.03 at most when the first arrives: its square is neglected.
     np.testing.assert_allclose(error, curve, rtol=1.1e-3, atol=1e-9)
+
+
+@pytest.mark.parametrize(("step_size", "rank"), [(0.3, 5), (0.3, 8), (0.3, 11), (0.1, 9)])
+def test_prec_gd_falls_at_the_rate_of_its_equal_tail_modes(step_size, rank):
+    sizes = {"dim": 12, "true_rank": 1, "max_rank": rank}
+    _, result = run(prec_gd(**sizes), 800 if step_size < 0.2 else 200, init_scale=1e-2, step_size=step_size)
+    error = np.asarray(result.records["error"])
+    late = np.flatnonzero((error < 1e-8) & (error > 1e-12))
+    slope = np.polyfit(late, np.log(error[late]), 1)[0]
+    # What the tail has in the rows of the signal adds to the damping still, the less the slower the tail is.
+    np.testing.assert_allclose(slope, prec_gd_rate(step_size, rank, 1), rtol=0.01)
+
+
+def test_prec_gd_of_one_excess_column_is_held_up_by_the_rows_of_the_signal():
+    assert prec_gd_rate(0.3, 3, 2) == np.log1p(-0.3)
+    assert prec_gd_rate(0.3, 5, 2) == 2 * np.log1p(-0.3 / (1 + np.sqrt(3) / 2))
 
 
 def test_mean_log_start_is_that_of_gaussian_starts():
@@ -138,3 +158,47 @@ def test_riemannian_curve_ends_at_its_rate():
     np.testing.assert_allclose(slopes, weight_normalized_rate(0.6, 0.5), rtol=1e-9)
     assert np.all(curve[:, 400] > 0)
     np.testing.assert_array_equal(weight_normalized_curve(0, overlap, [1.0, 0.5], 0.6), curve[0, :1])
+
+
+def curvatures(problem, factor):
+    """What measurements leave on the directions across the factor once the core has adapted, and their weights."""
+    rank, across = np.linalg.matrix_rank(factor), np.linalg.svd(factor)[0]
+    inside, outside = across[:, :rank], across[:, rank:]
+    core = [np.outer(a, b) + np.outer(b, a) for i, a in enumerate(inside.T) for b in inside.T[: i + 1]]
+    pairs = [(q, s) for q in outside.T for s in range(problem.basis.shape[1])]
+    moved = [np.outer(q, problem.basis[:, s]) for q, s in pairs]
+    seen = [
+        np.stack(
+            [np.asarray(measure(problem.operator, jnp.asarray(m / np.linalg.norm(m)))) for m in matrices], 1
+        )
+        for matrices in (core, [m + m.T for m in moved])
+    ]
+    orthonormal = np.linalg.qr(seen[0])[0]
+    left = seen[1] - orthonormal @ (orthonormal.T @ seen[1])
+    return left.T @ left, np.asarray(problem.singular_values)[[s for _, s in pairs]]
+
+
+def test_weight_normalized_descent_sees_what_the_core_leaves_of_the_measurements():
+    sizes, count = {"dim": 10, "true_rank": 2, "max_rank": 4}, 400
+    simulation = weight_normalized(**sizes, measurements=count)
+    traces, least = [], []
+    rollouts = jax.jit(rollout(simulation, np.arange(601)))
+    for seed in range(8):
+        problem = simulation.sample(jax.random.key(seed), simulation.setting._replace(condition_number=2.0))
+        result = rollouts(jax.random.key(1), problem, simulation.hyper._replace(step_size=0.4))
+        error = np.asarray(result.records["error"])
+        if error[-1] > 1e-10:
+            continue  # measurements can hold a start where a direction is missing
+        late = np.flatnonzero((error < 1e-7) & (error > 1e-12))
+        slope = np.polyfit(late, np.log(error[late]), 1)[0]
+        wishart, weights = curvatures(problem, np.asarray(result.state.factor))
+        slowest = np.linalg.eigvalsh(weights[:, None] * wishart * weights)[0]
+        # The slowest modes lie near each other: at these errors several may be left. The core lags a little.
+        mean = 0.5**2 * np.trace(wishart) / len(weights)
+        assert np.log1p(-0.4 * mean) < slope < 0.995 * np.log1p(-0.4 * slowest)
+        traces.append(np.trace(wishart) / len(weights))
+        least.append(np.linalg.eigvalsh(wishart)[0])
+    assert len(traces) >= 7
+    spread = np.std(traces) / np.sqrt(len(traces))
+    assert abs(np.mean(traces) - weight_normalized_factor(count, 4)) < 4 * spread
+    assert 1 < np.mean(least) / weight_normalized_edge(count, 10, 2, 4) < 1.25

@@ -1,5 +1,7 @@
 """Theory against simulation: the step budget, floors, slopes, and closed forms against quadrature."""
 
+from functools import lru_cache
+
 import hypothesis.strategies as st
 import jax
 import jax.numpy as jnp
@@ -107,30 +109,31 @@ def test_the_last_direction_is_learnt_when_the_budget_says(condition_number):
     assert np.diff(thresholds)[0] / np.log(1e4) == pytest.approx(needed, abs=0.04 + 0.01 * needed)
 
 
-@pytest.fixture(scope="module")
-def population():
-    """One start from each of three scales at full rank, past their learning, with a schedule that ends far below."""
+@lru_cache
+def population(rank):
+    """One start of a rank from each of three scales, past their learning, with a schedule that ends far below."""
     simulation = subgradient(dim=8, true_rank=2, max_rank=8, start="orthogonal")
     problem = simulation.sample(jax.random.key(0), simulation.setting._replace(condition_number=1.5))
     scales = jnp.array([1e-4, 1e-3, 1e-2])
-    hypers = jax.vmap(lambda scale: simulation.hyper._replace(init_scale=scale))(scales)
+    hypers = jax.vmap(lambda scale: simulation.hyper._replace(rank=rank, init_scale=scale))(scales)
     run = jax.jit(jax.vmap(trajectory(simulation, STEPS), (None, None, 0)))
     return np.asarray(scales), np.asarray(run(jax.random.key(1), problem, hypers)["error"])
 
 
-def test_population_error_ends_at_the_residual_floor(population):
-    scales, errors = population
+@pytest.mark.parametrize("rank", [4, 8])
+def test_population_error_ends_at_the_residual_floor(rank):
+    scales, errors = population(rank)
     # Both factors of E E^T shrink by 2 eta_t alpha^2 / ||Delta|| a step for as long as eta_t exceeds alpha^2,
     # and the mean of 1/||Delta|| is a few times 1/eta_t.
     shrunk = 4 * scales**2 * np.log(1 / scales**2) / (1 - 0.98)
-    share = errors[:, -1] / residual_floor(scales, 8, 2)
+    share = errors[:, -1] / residual_floor(scales, rank, 2)
     assert np.all(share < 1)
     assert np.all(1 - share < 6 * shrunk)
     assert shrunk[scales == 1e-3].max() < 0.003
 
 
-def test_population_error_follows_the_schedule(population):
-    scales, errors = population
+def test_population_error_follows_the_schedule():
+    scales, errors = population(8)
     inside = (STEPS > 80) & (STEPS < 480)
     ratio = errors[scales == 1e-4][0, inside] / schedule_floor(STEPS[inside], 0.15, 0.98)
     fit = scipy.stats.linregress(STEPS[inside], np.log(ratio))

@@ -33,9 +33,12 @@ from theory_sim.sensing.rates.preconditioned import (
     iterations_per_log_scale,
     least_scale_exponent,
     noise_amplification,
+    prec_gd_rate,
     prec_learning_curve,
     scaled_learning_curve,
     weight_normalized_curve,
+    weight_normalized_edge,
+    weight_normalized_factor,
     weight_normalized_rate,
 )
 from theory_sim.sensing.rates.robust import (
@@ -89,6 +92,7 @@ __all__ = [
     "noise_edge",
     "plateau_length",
     "polyak_steps_exponent",
+    "prec_gd_rate",
     "prec_learning_curve",
     "residual_floor",
     "scaled_learning_curve",
@@ -109,5 +113,7 @@ __all__ = [
     "symmetric_linear_rate",
     "symmetric_small_start_error",
     "weight_normalized_curve",
+    "weight_normalized_edge",
+    "weight_normalized_factor",
     "weight_normalized_rate",
 ]

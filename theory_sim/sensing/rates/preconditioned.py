@@ -103,6 +103,19 @@ def least_scale_exponent(
     return float(max(0.0, 2 * (1 - np.sum(np.diff(arrivals, prepend=0.0) * growth))))
 
 
+def prec_gd_rate(step_size: ArrayLike, rank: ArrayLike, true_rank: ArrayLike) -> Curve:
+    """Return the slope of the log error per step of PrecGD once all is learnt, at ranks above the true one (SE-3b2).
+
+    For the population. Derived: a squared singular value s of the tail is multiplied by `(1 - eta s / (s + lambda))^2`,
+    the larger the sooner, so that all become equal; alone they are the error, `lambda = sqrt(k - r) s / 2`, and fall by
+    `(1 - eta / (1 + sqrt(k - r) / 2))^2`. What the tail has in the rows of the signal falls by `1 - eta`, and holds
+    lambda up where that is slower, for up to three columns at small eta, two at 0.3: s then follows it.
+    """
+    excess = np.sqrt(np.asarray(rank, float) - np.asarray(true_rank, float))
+    eta = np.asarray(step_size, float)
+    return np.asarray(np.maximum(2 * np.log1p(-eta / (1 + excess / 2)), np.log1p(-eta)))
+
+
 def gauss_newton_rate(step_size: ArrayLike) -> Curve:
     """Return the slope of the log error per iteration of the alternating Gauss-Newton method, `log(1 - eta)` (SE-3b4).
 
@@ -162,3 +175,29 @@ def weight_normalized_rate(step_size: ArrayLike, smallest_singular_value: ArrayL
     return np.asarray(
         np.log1p(-np.asarray(step_size, float) * np.asarray(smallest_singular_value, float) ** 2)
     )
+
+
+def weight_normalized_factor(measurements: ArrayLike, rank: ArrayLike) -> Curve:
+    """Return `1 - c/m` with `c = k (k + 1) / 2`, the mean curvature that Gaussian measurements leave (SE-3b5).
+
+    Derived: the core adapts at once, with `mu = 2`, which projects its c directions `X S X^T` out of the measurements;
+    the directions in which the factor moves see a Wishart matrix of `m - c` degrees of freedom, of mean `(m - c) / m`.
+    """
+    columns = np.asarray(rank, float)
+    return np.asarray(1 - columns * (columns + 1) / (2 * np.asarray(measurements, float)))
+
+
+def weight_normalized_edge(
+    measurements: ArrayLike, dim: ArrayLike, true_rank: ArrayLike, rank: ArrayLike
+) -> Curve:
+    """Return `(1 - c/m) (1 - sqrt(D / (m - c)))^2`, the least curvature of the factor's directions (SE-3b5).
+
+    Derived as `finite_rate_edge`: a change W of the factor across its range moves the product by `W Theta X^T` and its
+    transpose, and `Theta` has rank r at the solution: there are `D = (n - k) r` such directions, of weights `sigma_s^2`
+    and so of curvatures of at least `sigma_r^2` times the edge of the Marchenko-Pastur law. Zero where `D >= m - c`.
+    """
+    columns, count = np.asarray(rank, float), np.asarray(measurements, float)
+    mean = weight_normalized_factor(count, columns)
+    across = (np.asarray(dim, float) - columns) * np.asarray(true_rank, float)
+    left = np.maximum(count * mean, across)
+    return np.asarray(np.maximum(mean, 0) * (1 - np.sqrt(across / left)) ** 2)

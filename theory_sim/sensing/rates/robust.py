@@ -85,9 +85,10 @@ def schedule_floor(step: ArrayLike, step_size: ArrayLike, decay: ArrayLike) -> C
 def residual_floor(init_scale: ArrayLike, rank: ArrayLike, true_rank: ArrayLike) -> Curve:
     """Return `alpha^2 sqrt(k - r)`, the error that an over-specified factor keeps at population (SE-2-P3).
 
-    Derived: for orthonormal columns of scale `alpha` and `k = dim` the `k - r` directions outside the target keep
-    their size, but for a fraction of order `alpha^2 log(1/alpha) / (1 - rho)`: a step shrinks them by
-    `2 eta_t alpha^2 / ||Delta||`, and `||Delta||` is of order `eta_t` until it is `alpha^2`. Zero at exact rank.
+    Derived, for a start of orthonormal columns times `alpha`: the signal takes r directions of the row space, and on
+    the `k - r` others the start has no part in the range of the target. They keep their size, but for a fraction of
+    order `(4 / c) alpha^2 log(1 / alpha^2) / (1 - rho)`: a step shrinks `alpha^2` by `4 eta_t alpha^2 / ||Delta||`, and
+    `||Delta||` is `c eta_t`, with c below one half, until it is `alpha^2`. Zero at exact rank.
     """
     excess = np.sqrt(np.asarray(rank, float) - np.asarray(true_rank, float))
     return np.asarray(np.asarray(init_scale, float) ** 2 * excess)
