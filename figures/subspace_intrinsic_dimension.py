@@ -17,8 +17,9 @@ NAMES = {
 
 
 def draw(data: xr.Dataset) -> Figure:
-    fig, (curves, training) = figure(columns=2, panels=(1, 2), height=2.5)
+    fig, (curves, copies, training) = figure(columns=2, panels=(1, 3), height=2.3)
     draw_curves(curves, data.isel(step=-1))
+    draw_copies(copies, data.isel(step=-1))
     draw_training(training, data)
     return fig
 
@@ -27,11 +28,11 @@ def draw_curves(axis, data):
     panel_label(axis, "a", "accuracy against dimension")
     for color, kind in zip(COLORS, NAMES, strict=False):
         if kind in data["projection"]:
-            dims, scores = cells(data, "true", kind)
+            dims, scores = cells(data, 1, kind)
             axis.plot(
                 dims[dims > 0], scores[:, dims > 0].mean(axis=0), color=color, marker="o", label=NAMES[kind]
             )
-    dims, scores = cells(data, "true", "dense")
+    dims, scores = cells(data, 1, "dense")
     band(axis, dims[dims > 0], scores[:, dims > 0], color=COLORS[0])
     theory_line(axis, (dims[dims > 0][0], dims[-1]), (0.9, 0.9), linewidth=0.7)
     label_line(axis, "global threshold 0.9", 240, 0.9, xytext=(0, -9), horizontalalignment="right")
@@ -42,25 +43,38 @@ def draw_curves(axis, data):
     axis.legend(loc="lower right")
 
 
+def draw_copies(axis, data):
+    panel_label(axis, "b", "fewer dimensions than numbers")
+    base, dense = cells(data, 1, "dense")
+    for color, copies in zip((COLORS[0], COLORS[5], COLORS[6]), (1, 2, 8), strict=True):
+        if copies in data["copies"] and data.sel(copies=copies)["complete"].any():
+            dims, scores = cells(data, copies, "dense")
+            used = dims > 0
+            name = "dense" if copies == 1 else f"{copies} numbers a column"
+            band(axis, dims[used], scores[:, used], color=color, marker="o", linestyle="none", label=name)
+        if len(base) > 1:
+            theory_line(axis, copies * base[base > 0], dense[:, base > 0].mean(axis=0))
+    theory_line(axis, axis.get_xlim(), (0.9, 0.9), linewidth=0.7)
+    axis.set(xlabel="trained numbers $d$", ylabel="test accuracy", ylim=(0.5, 1.02))
+    axis.set_xscale("log")
+    axis.legend(loc="lower right")
+
+
 def draw_training(axis, data):
-    panel_label(axis, "b", "training with dense projections")
-    for color, labels in zip((COLORS[0], COLORS[6]), ("true", "shuffled"), strict=True):
-        for style, dim in zip(("-", (0, (1, 1))), (240, 0), strict=True):
-            chosen = data.sel(labels=labels, projection="dense")
-            if dim not in computed(chosen)["dim"]:
-                continue
+    panel_label(axis, "c", "training")
+    chosen, steps = data.sel(copies=1, projection="dense"), data["step"].to_numpy()
+    for color, dim in zip((COLORS[1], COLORS[0], COLORS[3]), (0, 240, 60), strict=True):
+        if dim in computed(chosen)["dim"]:
             scores = by_seed(chosen.sel(dim=[dim]), "test_accuracy", "step")
-            steps = data["step"].to_numpy()
-            name = "direct" if dim == 0 else f"d = {dim}"
-            band(axis, steps, scores, color=color, linestyle=style, label=f"{labels} labels, {name}")
+            band(axis, steps, scores, color=color, label=f"dense, d = {dim}" if dim else "direct")
     axis.axhline(0.1, color="0.5", linewidth=0.6)
     label_line(axis, "chance", 0, 0.1, xytext=(2, -8), color="0.4")
     axis.set(xlabel="minibatches", ylabel="test accuracy", ylim=(0, 1.02))
     axis.set_xscale("symlog", linthresh=100)
-    axis.legend(loc="center right", bbox_to_anchor=(1, 0.45))
+    axis.legend(loc="lower right", bbox_to_anchor=(1, 0.1))
 
 
-def cells(data, labels, kind):
+def cells(data, copies, kind):
     """Return the dimensions that were computed, and the test accuracies as [seeds, dims]."""
-    chosen = computed(data.sel(labels=labels, projection=kind))
+    chosen = computed(data.sel(copies=copies, projection=kind))
     return chosen["dim"].to_numpy(), by_seed(chosen, "test_accuracy", "dim")

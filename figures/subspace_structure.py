@@ -15,15 +15,17 @@ def draw(data: xr.Dataset) -> Figure:
     cells = zip(axes, "ab", titles, sorted(data["brightness"].to_numpy(), reverse=True), strict=False)
     for axis, letter, title, brightness in cells:
         panel_label(axis, letter, f"{title}: pixels up to {brightness:g}")
+        last = data.isel(step=-1).sel(brightness=[brightness])
         for color, structure in zip(COLORS, NAMES, strict=False):
-            chosen = computed(data.isel(step=-1).sel(structure=structure, brightness=brightness))
+            chosen = computed(last.sel(structure=[structure]))
             dims, scores = chosen["dim"].to_numpy(), by_seed(chosen, "test_accuracy", "dim")
             band(axis, dims[dims > 0], scores[:, dims > 0], color=color, marker="o", label=NAMES[structure])
-        direct = float(scores[:, dims == 0].mean())
+        direct = float(by_seed(last.sel(structure=["tensors"], dim=[0]), "test_accuracy").mean())
         axis.axhline(direct, color="0.4", linewidth=0.6)
-        label_line(axis, "direct training", dims[1], direct, color="0.3", xytext=(2, -8))
-        theory_line(axis, (dims[1], dims[-1]), (0.9 * direct, 0.9 * direct), linewidth=0.7)
-        label_line(axis, "90% of it", dims[-1], 0.9 * direct, xytext=(-2, -8), horizontalalignment="right")
-        axis.set(xlabel="budget $d$, scales included", ylabel="test accuracy", ylim=(0, 1.02))
+        ends = axis.get_xlim()
+        label_line(axis, "direct training", ends[0], direct, color="0.3", xytext=(2, -8))
+        theory_line(axis, ends, (0.9 * direct, 0.9 * direct), linewidth=0.7)
+        label_line(axis, "90% of it", ends[0], 0.9 * direct, xytext=(2, -8))
+        axis.set(xlabel="budget $d$, scales included", ylabel="test accuracy", ylim=(0.6, 1.02))
         axis.legend(loc="lower right")
     return fig

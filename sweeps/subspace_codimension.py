@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import xarray as xr
+from scipy.special import kolmogi
 
 from theory_sim import (
     AtMost,
@@ -22,6 +23,7 @@ from theory_sim import (
     cellwise,
     computed,
 )
+from theory_sim.estimate import resampled
 from theory_sim.subspace import (
     codimension_toy,
     condition_ratio,
@@ -85,21 +87,33 @@ def mean_ratio(data: xr.Dataset) -> Estimate:
 
 
 def distance_from(law: Callable[[int], Any]) -> Callable[[xr.Dataset], Estimate]:
-    """Return the measure of the Kolmogorov distance between the ratios and their laws, over the dimensions below K.
+    """Return the measure of the Kolmogorov distance between the ratios and their law, for each dimension below K.
 
-    Each ratio is mapped through the law of its own dimension, `law(dim)`, and is then uniform.
+    Each ratio is mapped through the law of its own dimension, `law(dim)`, and is then uniform; the distance is the
+    largest at 19 levels. No dimension is averaged with another, where errors of opposite sign would cancel.
     """
 
     def measure(data: xr.Dataset) -> Estimate:
-        dims = [int(d) for d in data["dim"] if d in BELOW]
+        dims = tested(data)
         ratios = by_seed(data.sel(dim=dims), "best_ratio", "dim")
-        mapped = np.stack([law(d).cdf(r) for d, r in zip(dims, ratios.T, strict=True)])
-        levels = np.linspace(0.05, 0.95, 19)
-        # One row for each seed: the dimensions of a seed share a projection and are not independent.
-        excess = (mapped[..., None] <= levels).mean(axis=0) - levels
-        return bootstrap(excess, lambda rows, axis: np.abs(rows.mean(axis=axis)).max(axis=-1))
+        mapped = np.stack([law(d).cdf(r) for d, r in zip(dims, ratios.T, strict=True)], axis=1)
+        levels, count = np.linspace(0.05, 0.95, 19), len(mapped)
+        below = (mapped[..., None] <= levels).astype(float)
+
+        def distance(seeds: np.ndarray) -> np.ndarray:
+            # How often each seed was drawn, times what it adds: a copy of all draws would be a gigabyte.
+            times = np.apply_along_axis(np.bincount, -1, seeds, minlength=count)
+            return np.abs(np.tensordot(times / count, below, 1) - levels).max(axis=-1)
+
+        doubts = bootstrap(ratios).doubts  # too few projections, or some that are not finite
+        return Estimate(distance(np.arange(count)), *resampled(count, distance), doubts=doubts)
 
     return measure
+
+
+def tested(data: xr.Dataset) -> list[int]:
+    """Return the dimensions whose ratios have a law."""
+    return [int(d) for d in data["dim"] if d in BELOW]
 
 
 def threshold(data: xr.Dataset) -> Estimate:
@@ -146,14 +160,16 @@ def condition_against_dense(data: xr.Dataset) -> Estimate:
 
 
 def kolmogorov(data: xr.Dataset) -> float:
-    """Bound on the distance from the right law, for that many projections."""
-    return 2 / np.sqrt(data["complete"].any([d for d in data["complete"].dims if d != "problem_seed"]).sum())
+    """Bound on the distance from the right law, for that many projections and dimensions."""
+    projections = data["complete"].any([d for d in data["complete"].dims if d != "problem_seed"]).sum()
+    return float(kolmogi(0.05 / len(tested(data))) * np.sqrt(2 / projections))
 
 
 BETA = distance_from(lambda d: reachable_loss_law(K, d))
 KOLMOGOROV = (
-    "Kolmogorov's 95% distance 1.36/sqrt(n), times sqrt(2) for the resampling of the bootstrap; n counts "
-    "projections alone"
+    "Kolmogorov's distance at 5% / m, c/sqrt(n), times sqrt(2) for the resampling of the bootstrap; n counts "
+    "projections, m dimensions, each compared by itself (Bonferroni): c = 1.72 for nine, 1.36 for one. Of right laws "
+    "for nine one in five is inconclusive, and none refuted"
 )
 LAW = (
     "The reachable residuals are a uniformly oriented d-plane in R^k; the squared sine of a fixed vector's angle\n"
@@ -167,6 +183,10 @@ ONE_HOT = {**ONE, "projection": "one_hot"}
 FASTFOOD = {**ONE, "projection": "fastfood"}
 POSITIVE = "positive one-hot entries always reach the all-ones direction: the mean is (10 - d)/42"
 BLIND = "Fastfood has no signs on its left: all its columns meet the all-ones direction through one Gaussian"
+CHANCE = (
+    "0.07 at d = 9, where the right law gives as much in 1% of draws of 512, or one of nine dimensions in 10%: of"
+    " 100,000 sparse matrices drawn apart the law is within 0.005 at d = 1, 5 and 9"
+)
 
 CLAIMS = [
     Claim(
@@ -208,10 +228,18 @@ CLAIMS = [
             at={**ONE, "projection": projection},
             control=ONE_HOT,
             control_reason=POSITIVE,
+            remark=remark,
         )
-        for projection, name, ids, source, why in (
-            ("sparse", "sparse", ("SU-A1-1",), SOURCE, "Entries have independent signs and places."),
-            ("signed_one_hot", "signed one-hot", ("SU-A3-5",), UNI_LORA, "Entries have independent signs."),
+        for projection, name, ids, source, why, remark in (
+            ("sparse", "sparse", ("SU-A1-1",), SOURCE, "Entries have independent signs and places.", CHANCE),
+            (
+                "signed_one_hot",
+                "signed one-hot",
+                ("SU-A3-5",),
+                UNI_LORA,
+                "Entries have independent signs.",
+                "",
+            ),
         )
     ],
     Claim(

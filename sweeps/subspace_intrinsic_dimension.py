@@ -1,50 +1,112 @@
-"""The intrinsic dimension of handwritten digits with every projection, beside what arXiv:1804.08838 found on MNIST."""
+"""The intrinsic dimension of handwritten digits with every projection, beside what arXiv:1804.08838 found on MNIST.
+
+On this network it does not tell projections apart that the problem of known codimension does: positive one-hot
+entries, which are not isotropic (SU-A3-3), give the d_int90 of signed ones (log ratio -0.07, interval -0.14 to 0.06).
+That signs repair them (SU-A3-5) is therefore claimed on that problem alone.
+"""
 
 from functools import partial
+from typing import Any
 
+import flax.struct
+import jax.numpy as jnp
 import numpy as np
 import optax
 import xarray as xr
+from jaxtyping import Array, PRNGKeyArray
 
 from theory_sim import AtMost, Claim, Equals, Estimate, Simulation, Sweep, by_seed, computed
 from theory_sim.subspace import (
     MLP,
+    DenseProjection,
+    Projection,
+    dense_projection,
     digits,
     intrinsic_dimension,
     log_dimension_ratio,
-    shuffled_labels,
     subspace_training,
 )
+from theory_sim.subspace.linear_maps import Restricted
 
 DIMS = [0, 60, 120, 180, 240]
 KINDS = ["dense", "sparse", "fastfood", "signed_one_hot", "one_hot"]
+COPIES = {
+    1: DIMS,
+    2: [240, 360, 480],
+    8: [0, 960, 1440, 1920],
+}  # with the dimensions that bracket d_int90 of each
 
 
-def digits_in_subspaces(*, labels: str = "true", projection: str = "dense") -> Simulation:
-    """A network of two hidden layers of 20 on the digits, D = 1,930; labels "true" or "shuffled"."""
-    data = shuffled_labels(digits()) if labels == "shuffled" else digits()
-    adam = partial(optax.adam, b1=0.9, b2=0.99)
-    network = MLP([20, 20, 10])
+@flax.struct.dataclass
+class Repeated:
+    """A dense projection that is moved by the means of `copies` numbers each: d of them span d / `copies` dimensions.
+
+    Equal numbers have equal gradients, and Adam does not ask for their size: training is that of the means.
+    """
+
+    projection: DenseProjection
+    copies: int = flax.struct.field(pytree_node=False)
+
+    def apply(self, x: Array) -> Array:
+        """Return `P` times the means."""
+        return self.projection.apply(x.reshape(-1, self.copies).mean(axis=1))
+
+    def transpose(self, y: Array) -> Array:
+        """Return the transpose, which gives every number its share."""
+        return jnp.repeat(self.projection.transpose(y) / self.copies, self.copies)
+
+    def gram(self) -> Array:
+        """Return `P^T P`, of rank d / `copies`."""
+        share = jnp.repeat(jnp.repeat(self.projection.gram(), self.copies, 0), self.copies, 1)
+        return share / self.copies**2
+
+    def restricted(self, dim: Any) -> Restricted:
+        """Return the first `dim` columns; in a last group that is cut the mean counts the others as zero."""
+        return Restricted(self, dim)
+
+
+def repeated(copies: int, key: PRNGKeyArray, ambient: int, dim: int) -> Projection:
+    """Draw a dense projection of `dim` / `copies` dimensions whose columns are each used `copies` times."""
+    return Repeated(dense_projection(key, ambient, dim // copies), copies)
+
+
+def digits_in_subspaces(*, projection: str = "dense", copies: int = 1) -> Simulation:
+    """A network of two hidden layers of 20 on the digits, D = 1,930; columns of the dense projection used `copies`."""
     simulation = subspace_training(
-        network, data, max_dim=240, projection=projection, optimizer=adam, dtype="float32"
+        MLP([20, 20, 10]),
+        digits(),
+        max_dim=copies * max(DIMS),
+        projection=projection if copies == 1 else partial(repeated, copies),
+        optimizer=partial(optax.adam, b1=0.9, b2=0.99),
+        dtype="float32",
+        direct=projection == "dense",
     )
     # Both minimise the training loss of dense runs among 0.003 .. 0.1.
-    return simulation._replace(hyper=simulation.hyper._replace(step_size=0.05, direct_step_size=0.01))
+    hyper = simulation.hyper._replace(step_size=0.05, direct_step_size=0.01)
+    # All numbers of copies share the axis `dim`; `where` gives each its own values, within its own limit.
+    return simulation._replace(hyper=hyper, limits={})
 
 
-def wanted(labels, projection, dim, **_):  # type: ignore[no-untyped-def]
-    """With shuffled labels one projection and three dimensions are enough to see that nothing is learned."""
-    return (labels == "true") | ((projection == "dense") & np.isin(dim, [0, 120, 240]))
+def wanted(projection, copies, dim, **_):  # type: ignore[no-untyped-def]
+    """Direct training needs no projection: it is run beside the dense one, the only one whose columns repeat."""
+    its_own = np.any([(copies == c) & np.isin(dim, dims) for c, dims in COPIES.items()], axis=0)
+    return its_own & ((projection == "dense") | ((copies == 1) & (dim > 0)))
 
 
 SWEEP = Sweep(
     simulation=digits_in_subspaces,
-    shape={"labels": ["true", "shuffled"], "projection": KINDS},
-    run={"dim": DIMS},
+    shape={"projection": KINDS, "copies": [*COPIES]},
+    run={"dim": sorted({dim for dims in COPIES.values() for dim in dims})},
     problem_seeds=8,
     steps=[0, 100, 1000],  # 1000 minibatches are 95 epochs of digits, the paper's 100
     presets={
-        "smoke": {"projection": ["dense"], "dim": [0, 60, 240], "problem_seeds": 2, "steps": [0, 50]},
+        "smoke": {
+            "projection": ["dense"],
+            "copies": [1, 2],
+            "dim": [0, 60, 240],
+            "problem_seeds": 2,
+            "steps": [0, 50],
+        },
         "quick": {},
         "paper": {"problem_seeds": 32, "steps": [0, 100, 300, 1000, 3000]},
     },
@@ -52,33 +114,32 @@ SWEEP = Sweep(
 )
 
 
-def curve(data: xr.Dataset) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Dimensions, test accuracies of each seed at them, and those of direct training."""
+def curve(data: xr.Dataset) -> tuple[np.ndarray, np.ndarray]:
+    """Dimensions above 0 of one cell, and the test accuracies of each seed at them."""
     dims, scores = computed(data)["dim"].to_numpy(), by_seed(data.isel(step=-1), "test_accuracy", "dim")
-    return dims[dims > 0], scores[:, dims > 0], scores[:, dims == 0].mean(axis=1)
+    return dims[dims > 0], scores[:, dims > 0]
 
 
 def both_baselines(data: xr.Dataset) -> Estimate:
-    """d_int90 with the global and with the individual baseline."""
-    dims, scores, direct = curve(data)
-    both = [intrinsic_dimension(dims, scores, baseline=baseline) for baseline in (1.0, direct)]
-    value, low, high = (np.array([estimate[part] for estimate in both]) for part in range(3))
-    doubts = tuple(doubt for estimate in both for doubt in estimate.doubts)
-    return Estimate(value, low, high, both[0].window, doubts)
+    """d_int90 with the global and with the individual baseline, for each projection."""
+    direct = by_seed(data.sel(projection=["dense"], dim=[0]).isel(step=-1), "test_accuracy")
+    cells = [curve(data.isel(projection=[i])) for i in range(data.sizes["projection"])]
+    each = [[intrinsic_dimension(*cell, baseline=baseline) for baseline in (1.0, direct)] for cell in cells]
+    value, low, high = (np.array([[e[part] for e in pair] for pair in each]) for part in range(3))
+    doubts = tuple(sorted({doubt for pair in each for e in pair for doubt in e.doubts}))
+    return Estimate(value, low, high, each[0][0].window, doubts)
 
 
 def log_ratio(data: xr.Dataset) -> Estimate:
     """Log of d_int90 (global) of the second cell over the first, of the axis that selects two."""
-    pair = next(name for name in ("labels", "projection") if data.sizes.get(name) == 2)
-    (dims, first, _), (others, second, _) = (curve(data.isel({pair: i})) for i in (0, 1))
-    shared = np.intersect1d(dims, others)
-    return Estimate(
-        *log_dimension_ratio(shared, first[:, np.isin(dims, shared)], second[:, np.isin(others, shared)])
-    )
+    pair = next(name for name in ("copies", "projection") if data.sizes.get(name) == 2)
+    (dims, first), (others, second) = (curve(data.isel({pair: i})) for i in (0, 1))
+    return log_dimension_ratio(dims, first, second, others=others)
 
 
 PAPER = "arXiv:1804.08838"
-SHUFFLED = "with shuffled labels nothing can be learned: the test accuracy stays at chance in every dimension"
+# Of the fully connected network, global and individual; of the latter's range, 525 to 575, the lower end.
+MNIST = [750.0, 525.0]
 NAMES = {
     "dense": "dense",
     "sparse": "sparse",
@@ -88,44 +149,35 @@ NAMES = {
 }
 
 CLAIMS = [
+    Claim(
+        ids=("SU-A1-4", "SU-A1-F4"),
+        statement="90% on the digits, by both baselines and with each of five projections, takes fewer dimensions"
+        " than on MNIST",
+        source=f"{PAPER}, MNIST FC 784-200-200-10: d_int90 750 (global), 525-575 (individual); comparison ours",
+        label="unconfirmed",
+        measure=both_baselines,
+        prediction=AtMost(MNIST),
+        tolerance_reason="MNIST's own values, for images of 784 pixels: that 64 take fewer was expected, how many"
+        " fewer was not, so that this describes more than it tests. Chosen in place of the most dimensions tried,"
+        " after the digits' values, 160 to 184, had been seen",
+        at={"copies": 1, "projection": KINDS},
+        control={"copies": 8, "projection": ["dense"]},
+        control_reason="eight numbers to a column span an eighth of the dimensions: d_int90 is eight times as large",
+    ),
     *[
         Claim(
-            ids=("SU-A1-4", "SU-A1-F4"),
-            statement=f"90% on the digits, by both baselines, takes at most 240 {NAMES[kind]} dimensions,"
-            f" fewer than MNIST's",
-            source=f"{PAPER}, MNIST FC 784-200-200-10: d_int90 750 (global), 525-575 (individual); comparison ours",
-            label="unconfirmed",
-            measure=both_baselines,
-            prediction=AtMost([240.0, 240.0]),
-            tolerance_reason="the most dimensions tried: it fails only where 90% is not reached in them",
-            at={"labels": "true", "projection": kind},
-            control={"labels": "shuffled", "projection": "dense"},
-            control_reason=SHUFFLED,
-        )
-        for kind in KINDS
-    ],
-    *[
-        Claim(
-            ids=ids,
+            ids=("SU-A1-3", "SU-A1-F6"),
             statement=f"a {NAMES[kind]} projection gives the d_int90 of a dense one",
-            source=source,
+            source=f"{PAPER}, which uses them interchangeably",
             label="unconfirmed",
             measure=log_ratio,
             prediction=Equals(0.0, tolerance=float(np.log(1.25))),
             tolerance_reason="overlaps of columns differ by at most sqrt(2); a quarter covers the noise of"
             " eight projections",
-            at={"labels": "true", "projection": ["dense", kind]},
-            control={"labels": ["true", "shuffled"], "projection": "dense"},
-            control_reason=SHUFFLED,
+            at={"copies": 1, "projection": ["dense", kind]},
+            control={"copies": [1, 2], "projection": "dense"},
+            control_reason="two numbers to a column span half of the dimensions: d_int90 doubles",
         )
-        for kind, ids, source in (
-            ("fastfood", ("SU-A1-3", "SU-A1-F6"), f"{PAPER}, which uses them interchangeably"),
-            ("sparse", ("SU-A1-3", "SU-A1-F6"), f"{PAPER}, which uses them interchangeably"),
-            (
-                "signed_one_hot",
-                ("SU-A3-5",),
-                "arXiv:2506.00799; that signs make it isotropic is derived on a quadratic",
-            ),
-        )
+        for kind in ("fastfood", "sparse")
     ],
 ]

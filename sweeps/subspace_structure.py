@@ -9,8 +9,14 @@ import xarray as xr
 from theory_sim import AtMost, Claim, Estimate, Simulation, Sweep, by_seed, computed
 from theory_sim.subspace import MLP, digits, log_dimension_ratio, subspace_training
 
-DIMS = [0, 120, 240]
-FAINT = 0.1
+FAINT = 0.3
+# What brackets d90. Direct training is the same whatever the structure: it is run once.
+DIMS = {
+    ("tensors", FAINT): [0, 120, 240],
+    ("scaled_tensors", FAINT): [80, 120, 240],
+    ("tensors", 1.0): [0, 80, 120, 240],
+    ("scaled_tensors", 1.0): [80, 120, 240],
+}
 
 
 def structured_subspaces(*, structure: str = "tensors", brightness: float = 1.0) -> Simulation:
@@ -20,36 +26,54 @@ def structured_subspaces(*, structure: str = "tensors", brightness: float = 1.0)
     simulation = subspace_training(
         MLP([20, 20, 10]),
         data,
-        max_dim=max(DIMS),
+        max_dim=max(DIMS[structure, brightness]),
         structure=structure,
         optimizer=partial(optax.adam, b1=0.9, b2=0.99),
         dtype="float32",
+        direct=structure == "tensors",
     )
-    # Columns are sqrt(6) longer than those of one projection for all six tensors, whose step is 0.05.
-    return simulation._replace(hyper=simulation.hyper._replace(step_size=0.02, direct_step_size=0.01))
+    # Of 0.01, 0.02 and 0.05 the one with the least training loss at d = 240, for each structure alike.
+    hyper = simulation.hyper._replace(step_size=0.02, direct_step_size=0.01)
+    # The cells share the axis `dim`; `where` gives each its own values, within its own limit.
+    return simulation._replace(hyper=hyper, limits={})
+
+
+def wanted(structure, brightness, dim, **_):  # type: ignore[no-untyped-def]
+    """Each structure with the dimensions about its d90."""
+    cells = [(structure == s) & (brightness == b) & np.isin(dim, dims) for (s, b), dims in DIMS.items()]
+    return np.any(cells, axis=0)
 
 
 SWEEP = Sweep(
     simulation=structured_subspaces,
     shape={"structure": ["tensors", "scaled_tensors"], "brightness": [1.0, FAINT]},
-    run={"dim": DIMS},
+    run={"dim": sorted({dim for dims in DIMS.values() for dim in dims})},
     problem_seeds=8,
-    steps=[600],
+    steps=[1000, 2000],  # minibatches: 190 epochs
     presets={
         "smoke": {"dim": [0, 120, 240], "problem_seeds": 2, "steps": [20]},
         "quick": {},
-        "paper": {"problem_seeds": 32, "dim": [0, 40, 80, 120, 160, 200, 240], "steps": [600, 4000]},
+        "paper": {"problem_seeds": 32, "steps": [1000, 2000, 4000]},
     },
+    where=wanted,
 )
 
 
 def log_ratio(data: xr.Dataset) -> Estimate:
-    """Log of d90 (individual baseline) of the second structure over the first, in the order of selection."""
-    dims = computed(data)["dim"].to_numpy()
-    first, second = (by_seed(data.isel(structure=i, step=-1), "test_accuracy", "dim") for i in (0, 1))
-    below = dims > 0
-    direct = [scores[:, ~below].mean(axis=1) for scores in (first, second)]
-    return log_dimension_ratio(dims[below], first[:, below], second[:, below], baselines=direct)
+    """Log of d90 (individual baseline) with trained scales over that without."""
+    (dims, first), (others, second) = (
+        (computed(cell)["dim"].to_numpy(), by_seed(cell, "test_accuracy", "dim"))
+        for cell in (data.isel(step=-1).sel(structure=[kind]) for kind in ("tensors", "scaled_tensors"))
+    )
+    direct = first[:, dims == 0].mean(axis=1)
+    return log_dimension_ratio(
+        dims[dims > 0],
+        first[:, dims > 0],
+        second,
+        others=others,
+        baselines=(direct, direct),
+        logarithmic=True,
+    )
 
 
 CLAIMS = [
@@ -61,10 +85,13 @@ CLAIMS = [
         label="unconfirmed",
         measure=log_ratio,
         prediction=AtMost(-float(np.log(1.25))),
-        tolerance_reason="the noise of eight projections, as between kinds of projections",
-        at={"brightness": FAINT, "structure": ["tensors", "scaled_tensors"]},
-        control={"brightness": 1.0, "structure": ["tensors", "scaled_tensors"]},
+        tolerance_reason="the noise of eight projections, as between kinds of projections. The bound is as it was first"
+        " written; brightness and minibatches are not. With 0.1 in place of 0.3 blocks without scales reach 90% in none"
+        " of 240 dimensions after 600 minibatches and still learn after 4000; with 0.3 and 1000 they reach it at 245",
+        at={"brightness": FAINT},
+        control={"brightness": 1.0},
         control_reason="where no layer must grow more than another, the scales gain nothing",
-        remark="without the scales 90% is not reached in up to 240 dimensions: the ratio is infinite",
+        remark="a third less, but eight projections do not settle that it is a fifth or more; the gain falls with"
+        " training, from one half after 1000 minibatches",
     ),
 ]

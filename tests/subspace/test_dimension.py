@@ -116,3 +116,27 @@ def test_the_bound_holds_for_the_worst_of_all_functions():
     )
     with pytest.raises(ValueError, match="levels >= 2"):
         generalization_bound(3, 1, 10)
+
+
+def test_interpolation_in_the_logarithm_finds_a_planted_power_law():
+    # Accuracies linear in log d: the dimension at which they are 0.9 is theirs whatever the grid.
+    generator = np.random.default_rng(0)
+    shifts = 0.02 * generator.normal(size=(8, 1))
+    few, many = np.array([20, 40, 90]), np.array([100, 400, 500])
+    planted = [0.9 + 0.2 * np.log(dims / at) + shifts for dims, at in ((few, 50), (many, 200))]
+    exact = log_dimension_ratio(few, *planted, others=many, logarithmic=True)
+    assert abs(exact.value - np.log(4)) < 1e-12
+    assert exact.high - exact.low < 1e-12
+    assert abs(intrinsic_dimension(few, planted[0], logarithmic=True).value / 50 - 1) < 0.1
+    # Linear interpolation misses it by what the grid makes of the curve.
+    assert abs(log_dimension_ratio(few, *planted, others=many).value - np.log(4)) > 0.02
+
+
+def test_a_second_curve_has_its_own_dimensions():
+    scores = np.tile([0.5, 0.8, 1.0], (3, 1))
+    ratio = log_dimension_ratio([10, 20, 30], scores, scores, others=[20, 40, 60])
+    np.testing.assert_allclose(ratio.value, np.log(2))
+    below = log_dimension_ratio([10, 20, 30], scores, scores + 0.45, others=[20, 40, 60])
+    assert "reached at the first dimension: it lies below" in below.doubts
+    with pytest.raises(ValueError, match=r"scores must be \[seeds, 2 dims\]"):
+        log_dimension_ratio([10, 20, 30], scores, scores, others=[20, 40])

@@ -199,3 +199,16 @@ def test_sizes_out_of_range_are_refused(kind, size):
         ValueError, match=r"ambient must be at least 1|dim must lie between 1 and ambient=10, got"
     ):
         KINDS[kind](jax.random.key(0), *size)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("restrict", [False, True])
+def test_vectors_of_another_length_are_refused(kind, restrict):
+    projection = drawn(kind)
+    projection = projection.restricted(4) if restrict else projection
+    for shape in [(8,), (10,), (1,), (65,), (3, 9)]:
+        with pytest.raises(ValueError, match=rf"apply takes d = 9 numbers, got shape \({shape[0]},"):
+            projection.apply(jnp.ones(shape))
+    for shape in [(64,), (66,), (1,), (9,), (3, 65)]:
+        with pytest.raises(ValueError, match=rf"transpose takes D = 65 numbers, got shape \({shape[0]},"):
+            jax.jit(projection.transpose)(jnp.ones(shape))

@@ -117,6 +117,22 @@ def test_a_program_for_one_kind_of_training_is_the_one_for_both(dim, optimizer):
     assert sum(leaf.size for leaf in jax.tree.leaves(state.optimizer)) == 2 * (8 if dim else 43) + 1
 
 
+@pytest.mark.parametrize("optimizer", [optax.contrib.muon, optax.sm3], ids=["muon", "sm3"])
+def test_direct_training_shows_the_tensors_to_the_optimiser_in_every_program(optimizer):
+    curves = []
+    for max_dim in (8, 0):
+        simulation = build(optimizer=optimizer, projection="signed_one_hot", max_dim=max_dim)
+        problem = simulation.sample(jax.random.key(1), simulation.setting)
+        curves.append(final(simulation, problem, dim=0, direct_step_size=0.03)["train_loss"])
+    np.testing.assert_allclose(curves[0], curves[1], rtol=1e-9)
+    assert curves[0][-1] < curves[0][0]
+    # These optimisers would do something else with all parameters as one vector.
+    flat = lambda rate: optax.flatten(optimizer(rate))  # noqa: E731
+    simulation = build(optimizer=flat, max_dim=0)
+    other = final(simulation, (), dim=0, direct_step_size=0.03)["train_loss"]
+    assert abs(other[-1] / curves[0][-1] - 1) > 1e-3
+
+
 @pytest.mark.parametrize("projection", ["dense", "fastfood"])
 @pytest.mark.parametrize("dim", [1, 5, 8])
 def test_a_masked_dimension_is_training_with_the_first_columns(projection, dim):
@@ -178,6 +194,32 @@ def test_weight_decay_acts_on_what_is_trained(dim):
         np.testing.assert_allclose(decaying.moved, plain.moved - 0.05 * plain.start, rtol=1e-9, atol=1e-12)
 
 
+@pytest.mark.parametrize(
+    "options", [{"max_dim": 0}, {}, {"direct": False}], ids=["direct", "both", "subspace"]
+)
+def test_l2_acts_on_the_kernels_of_the_network_however_it_is_trained(options):
+    dim = options.get("max_dim", 8 if "direct" in options else 0)
+    ends = []
+    for l2 in (0.0, 0.3):
+        simulation = build(optimizer=optax.sgd, l2=l2, **options)
+        problem = simulation.sample(jax.random.key(0), simulation.setting)
+        hyper = simulation.hyper._replace(dim=dim, step_size=0.1, direct_step_size=0.1)
+        state = simulation.init(jax.random.key(1), problem, hyper)
+        ends.append(jax.jit(simulation.step)(jax.random.key(2), problem, hyper, state))
+        loss = simulation.observe(problem, hyper, state)["train_loss"]
+    start = Small().init(jax.random.key(1), jnp.zeros((1, 4)))["params"]
+    pulls = jax.tree.map(lambda leaf: 2 * 0.3 * leaf * (leaf.ndim > 1), start)
+    pull = jax.flatten_util.ravel_pytree(pulls)[0]
+    plain, penalised = (
+        jax.flatten_util.ravel_pytree(end.parameters)[0] if options.get("max_dim") == 0 else end.moved
+        for end in ends
+    )
+    wanted = problem.transpose(pull) if dim else pull
+    np.testing.assert_allclose(plain - penalised, 0.1 * wanted, rtol=1e-9, atol=1e-12)
+    # What is reported is the cross-entropy alone.
+    np.testing.assert_allclose(loss, reference_loss(start, *small_data()[:2]))
+
+
 def test_an_optimiser_in_the_place_of_its_constructor_is_refused():
     with pytest.raises(ValueError, match=r"optax.adam and not optax.adam\(0.01\)"):
         subspace_training(Small(), small_data(), max_dim=8, optimizer=optax.adam(0.01))
@@ -226,6 +268,24 @@ def test_lowers_for_every_platform(projection, wide):
         assert exported.out_avals[0].dtype == (jnp.float64 if wide else jnp.float32)
 
 
+class Words(nn.Module):
+    @nn.compact
+    def __call__(self, x):
+        return nn.Dense(3)(nn.Embed(7, 4)(x).mean(axis=1))
+
+
+@pytest.mark.parametrize("dtype", [np.int64, np.int32, np.uint16])
+def test_whole_numbers_but_bytes_stay_tokens(dtype):
+    generator, (_, train_y, _, test_y) = np.random.default_rng(0), small_data()
+    train_x, test_x = (generator.integers(7, size=(count, 5)).astype(dtype) for count in (50, 20))
+    for max_dim in (0, 8):
+        data = (train_x, train_y, test_x, test_y)
+        simulation = subspace_training(Words(), data, max_dim=max_dim, batch_size=16)
+        problem = simulation.sample(jax.random.key(1), simulation.setting)
+        losses = final(simulation, problem, dim=max_dim, step_size=0.1, direct_step_size=0.1)["train_loss"]
+        assert losses[-1] < losses[0]
+
+
 class Convolution(nn.Module):
     @nn.compact
     def __call__(self, x):
@@ -250,6 +310,9 @@ def test_any_flax_module_and_image_shape_will_do():
         ({"projection": "fastfod"}, "did you mean 'fastfood'"),
         ({"projection": "x"}, "expected one of .*'one_hot', 'signed_one_hot', 'sparse'"),
         ({"batch_size": 0}, "batch_size must be at least 1, got 0"),
+        ({"l2": -1e-4}, "l2 must be a number of at least 0, got -0.0001"),
+        ({"max_dim": 10.0}, r"max_dim must be a whole number, got 10\.0"),
+        ({"projection": ("dense",)}, r"unknown projection \('dense',\), expected one of"),
     ],
 )
 def test_bad_options_are_refused(changes, message):
@@ -266,6 +329,12 @@ def test_bad_options_are_refused(changes, message):
         (1, lambda y: y.astype(float), "train_y must be a vector of whole numbers"),
         (2, lambda x: x[:, :3], r"differ in shape: \(4,\) and \(3,\)"),
         (0, lambda x: x[:, 0], "train_x must have one row"),
+        (
+            0,
+            lambda x: x.astype(np.uint8),
+            "bytes alone are .* by 255: train_x is uint8 and test_x is float64",
+        ),
+        (2, lambda x: x.astype(np.uint8), "train_x is float64 and test_x is uint8"),
     ],
 )
 def test_bad_data_are_refused(position, change, message):

@@ -11,11 +11,22 @@ import optax
 from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree
 
 from theory_sim.simulation import Metrics, Variable
-from theory_sim.subspace.examples import Examples, check_logits, cross_entropy, evaluate, features, on_device
+from theory_sim.subspace.examples import (
+    Examples,
+    check_logits,
+    cross_entropy,
+    evaluate,
+    example_of,
+    features,
+    on_device,
+)
 
 
 class Classifier(NamedTuple):
-    """A flax module and its data; `shapes` is the abstract tree of its parameters, `floating` their type."""
+    """A flax module and its data; `shapes` is the abstract tree of its parameters, `floating` their type.
+
+    `l2` times the sum of the squares of all kernels, tensors of two axes or more, is added to the loss that is trained.
+    """
 
     model: nn.Module
     shapes: PyTree
@@ -23,6 +34,7 @@ class Classifier(NamedTuple):
     evaluated: tuple[Examples, Examples]
     batch_size: int
     floating: Any
+    l2: float
 
     @property
     def variables(self) -> dict[str, Variable]:
@@ -36,7 +48,7 @@ class Classifier(NamedTuple):
 
     def init(self, key: PRNGKeyArray) -> PyTree:
         """Draw the initial parameters."""
-        parameters = self.model.init(key, self._example())["params"]
+        parameters = self.model.init(key, example_of(self.train))["params"]
         return jax.tree.map(lambda leaf: leaf.astype(self.floating), parameters)
 
     def flat(self, parameters: PyTree) -> Float[Array, " D"]:
@@ -59,8 +71,11 @@ class Classifier(NamedTuple):
         return Examples(examples.x[chosen], examples.y[chosen])
 
     def loss(self, parameters: PyTree, batch: Examples) -> Float[Array, ""]:
-        """Return the mean cross-entropy of a minibatch."""
-        return jnp.mean(cross_entropy(self._logits(parameters, batch.x), batch.y))
+        """Return the mean cross-entropy of a minibatch, and the penalty on kernels."""
+        loss = jnp.mean(cross_entropy(self._logits(parameters, batch.x), batch.y))
+        if not self.l2:
+            return loss
+        return loss + self.l2 * sum(jnp.sum(w**2) for w in jax.tree.leaves(parameters) if w.ndim > 1)
 
     def metrics(
         self, parameters: PyTree, sets: tuple[Examples, Examples], used: Int[Array, ""] | int
@@ -76,9 +91,6 @@ class Classifier(NamedTuple):
     def _logits(self, parameters: PyTree, x: Array) -> Float[Array, "batch classes"]:
         return jnp.asarray(self.model.apply({"params": parameters}, features(x, self.floating)))
 
-    def _example(self) -> Array:
-        return jnp.zeros((1, *self.train.x.shape[1:]))
-
 
 def classifier(
     model: nn.Module,
@@ -88,11 +100,13 @@ def classifier(
     batch_size: int,
     evaluated: int | None,
     dtype: Any,
+    l2: float,
 ) -> Classifier:
     """Return the network with its data on the device; `evaluated` training examples are observed, or all (None).
 
-    Raises ValueError for an optimiser in the place of its constructor, a batch size or `evaluated` below 1, a module
-    with other variables than parameters, labels that are not 0 .. classes - 1, and examples that disagree.
+    Raises ValueError for an optimiser in the place of its constructor, a batch size or `evaluated` below 1, a negative
+    `l2`, a module with other variables than parameters, labels that are not 0 .. classes - 1, and examples that
+    disagree.
     """
     if not callable(optimizer):
         raise ValueError(
@@ -100,14 +114,16 @@ def classifier(
         )
     if batch_size < 1:
         raise ValueError(f"batch_size must be at least 1, got {batch_size}")
+    if not (isinstance(l2, int | float) and 0 <= l2 < np.inf):
+        raise ValueError(f"l2 must be a number of at least 0, got {l2!r}")
     train, test = on_device(data)
     if evaluated is not None and not 1 <= evaluated <= len(train.y):
         raise ValueError(f"evaluated must lie between 1 and {len(train.y)} examples, got {evaluated}")
-    example = jnp.zeros((1, *train.x.shape[1:]))
+    example = example_of(train)
     variables = jax.eval_shape(model.init, jax.random.key(0), example)
     if set(variables) != {"params"}:
         raise ValueError(f"the model may hold parameters only, got the collections {sorted(variables)}")
     check_logits(jax.eval_shape(model.apply, variables, example).shape, train, test)
     seen = Examples(train.x[:evaluated], train.y[:evaluated])
     floating = jnp.zeros((), dtype or float).dtype
-    return Classifier(model, variables["params"], train, (seen, test), batch_size, floating)
+    return Classifier(model, variables["params"], train, (seen, test), batch_size, floating, float(l2))

@@ -68,7 +68,9 @@ def _of(order: str) -> tuple[Product, Rule]:
 
 
 (_apply_one, _apply_many), (_transpose_one, _transpose_many) = _of("columns"), _of("rows")
-_apply, _transpose = exact_transposes(_apply_one, _transpose_one, (_apply_many, _transpose_many))
+_apply, _transpose = exact_transposes(
+    _apply_one, _transpose_one, (_apply_many, _transpose_many), lambda p: p.columns.shape
+)
 
 
 def stored(rows: Float[Array, "d D"]) -> DenseProjection:

@@ -11,6 +11,7 @@ little (SU-A1-P4). Source: arXiv:1804.08838 (SU-A1-F4, SU-A1-F5).
 """
 
 from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float
@@ -24,64 +25,54 @@ def intrinsic_dimension(
     *,
     baseline: float | Float[np.ndarray, " seeds"] = 1.0,
     share: float = 0.9,
+    logarithmic: bool = False,
 ) -> Estimate:
     """Estimate the smallest dimension at which the mean score over seeds is `share` of the mean baseline.
 
-    Linear interpolation between the first of the increasing `dims` whose mean is that high and the one before it;
-    infinity where none is. `share` 0.9 gives d_int90 and 1 gives d_int100; `baseline` is a number (global) or the
-    scores of direct training with the same seeds (individual). The interval is a bootstrap over seeds (`resampled`),
-    scores and baseline of a seed being drawn together. Raises ValueError for sizes that do not fit.
+    Linear interpolation, in d or in log d (`logarithmic`), between the first of the increasing `dims` whose mean is
+    that high and the one before it; infinity where none is. `share` 0.9 gives d_int90 and 1 gives d_int100; `baseline`
+    is a number (global) or the scores of direct training with the same seeds (individual). The interval is a bootstrap
+    over seeds (`resampled`), scores and baseline of a seed being drawn together. Raises ValueError for sizes that do
+    not fit.
     """
-    dims, scores, direct = _checked(dims, scores, baseline)
-
-    def of(seeds: np.ndarray) -> np.ndarray:
-        return first_reach(dims, scores[seeds].mean(axis=-2), share * direct[seeds].mean(axis=-1))
-
-    window = (
-        f"{share:.4g} of the baseline, linear between {len(dims)} dimensions, {dims[0]:g} to {dims[-1]:g}"
-    )
-    estimate = _bootstrap(
-        of, len(scores), window, bool(np.isfinite(scores).all() and np.isfinite(direct).all())
-    )
-    if estimate.value == dims[0]:
-        return estimate._replace(doubts=(*estimate.doubts, "reached at the first dimension: it lies below"))
-    return estimate
+    curve = _Curve(*_checked(dims, scores, baseline), share, logarithmic)
+    estimate = _bootstrap(curve.reach, len(curve.scores), curve.window, curve.finite)
+    return estimate._replace(doubts=(*estimate.doubts, *curve.doubts))
 
 
 def log_dimension_ratio(
     dims: Sequence[int] | np.ndarray,
     first: Float[np.ndarray, "seeds dims"],
-    second: Float[np.ndarray, "seeds dims"],
+    second: Float[np.ndarray, "seeds others"],
     *,
+    others: Sequence[int] | np.ndarray | None = None,
     baselines: Sequence[float | Float[np.ndarray, " seeds"]] = (1.0, 1.0),
     share: float = 0.9,
+    logarithmic: bool = False,
 ) -> Estimate:
     """Estimate the natural logarithm of the second intrinsic dimension over the first.
 
-    Seeds are resampled for both together: what they share (projection, weights, minibatches) cancels. Infinity where
-    only the second is never reached, minus infinity where only the first is not, NaN where neither is.
+    The second curve has the same `dims`, or `others`. Seeds are resampled for both together: what they share
+    (projection, weights, minibatches) cancels. Infinity where only the second is never reached, minus infinity where
+    only the first is not, NaN where neither is. Interpolation and errors are those of `intrinsic_dimension`; ValueError
+    also where the curves differ in their number of seeds.
     """
-    x, first, direct_first = _checked(dims, first, baselines[0])
-    _, second, direct_second = _checked(dims, second, baselines[1])
-    if len(first) != len(second):
-        raise ValueError(f"both curves need the same seeds, got {len(first)} and {len(second)}")
+    a, b = (
+        _Curve(*_checked(x, scores, baseline), share, logarithmic)
+        for x, scores, baseline in zip(
+            (dims, dims if others is None else others), (first, second), baselines, strict=True
+        )
+    )
+    if len(a.scores) != len(b.scores):
+        raise ValueError(f"both curves need the same seeds, got {len(a.scores)} and {len(b.scores)}")
 
     def of(seeds: np.ndarray) -> np.ndarray:
-        pairs = ((first, direct_first), (second, direct_second))
         with np.errstate(invalid="ignore"):
-            a, b = (
-                np.log(first_reach(x, scores[seeds].mean(axis=-2), share * direct[seeds].mean(axis=-1)))
-                for scores, direct in pairs
-            )
-            return b - a
+            return np.log(b.reach(seeds)) - np.log(a.reach(seeds))
 
-    finite = all(np.isfinite(array).all() for array in (first, second, direct_first, direct_second))
-    window = f"{share:.4g} of the baseline, linear between {len(x)} dimensions, {x[0]:g} to {x[-1]:g}"
-    estimate = _bootstrap(of, len(first), window, bool(finite))
-    curves = ((first, direct_first), (second, direct_second))
-    if any(scores[:, 0].mean() >= share * direct.mean() for scores, direct in curves):
-        return estimate._replace(doubts=(*estimate.doubts, "reached at the first dimension: it lies below"))
-    return estimate
+    window = a.window if others is None else f"{a.window}; {len(b.dims)}, {b.dims[0]:g} to {b.dims[-1]:g}"
+    estimate = _bootstrap(of, len(a.scores), window, a.finite and b.finite)
+    return estimate._replace(doubts=(*estimate.doubts, *(a.doubts or b.doubts)))
 
 
 def description_length(dim: int, *, levels: float = 2.0**32, seeds: int = 2) -> float:
@@ -93,6 +84,41 @@ def description_length(dim: int, *, levels: float = 2.0**32, seeds: int = 2) -> 
     if dim < 0 or seeds < 0 or levels < 2:
         raise ValueError(f"needs dim >= 0, seeds >= 0 and levels >= 2, got {dim}, {seeds} and {levels}")
     return dim * float(np.log2(levels)) + 32.0 * seeds
+
+
+class _Curve(NamedTuple):
+    """Scores of all seeds at increasing dimensions, with the baseline of each and the share of it that is asked for."""
+
+    dims: np.ndarray
+    scores: np.ndarray
+    direct: np.ndarray
+    share: float
+    logarithmic: bool
+
+    def reach(self, seeds: np.ndarray) -> np.ndarray:
+        """Return the dimension at which the mean of the chosen seeds gets there."""
+        x = np.log(self.dims) if self.logarithmic else self.dims
+        level = self.share * self.direct[seeds].mean(axis=-1)
+        reached = first_reach(x, self.scores[seeds].mean(axis=-2), level)
+        return np.exp(reached) if self.logarithmic else reached
+
+    @property
+    def window(self) -> str:
+        """What the estimate is made of."""
+        form = "log-linear" if self.logarithmic else "linear"
+        places = f"{len(self.dims)} dimensions, {self.dims[0]:g} to {self.dims[-1]:g}"
+        return f"{self.share:.4g} of the baseline, {form} between {places}"
+
+    @property
+    def finite(self) -> bool:
+        """Whether all runs are."""
+        return bool(np.isfinite(self.scores).all() and np.isfinite(self.direct).all())
+
+    @property
+    def doubts(self) -> tuple[str, ...]:
+        """That the dimension lies below all that were tried."""
+        early = self.scores[:, 0].mean() >= self.share * self.direct.mean()
+        return ("reached at the first dimension: it lies below",) if early else ()
 
 
 def _checked(

@@ -20,9 +20,19 @@ class Examples(NamedTuple):
     y: Int[Array, " examples"]
 
 
-def features(x: Array, floating: Any) -> Float[Array, "..."]:
-    """Return features of that floating type; bytes are grey levels from 0 to 255, divided by 255."""
-    return x.astype(floating) / 255 if x.dtype == jnp.uint8 else x.astype(floating)
+def features(x: Array, floating: Any) -> Array:
+    """Return features of that floating type; bytes are grey levels from 0 to 255, divided by 255.
+
+    Other whole numbers are tokens, and stay what they are.
+    """
+    if x.dtype == jnp.uint8:
+        return x.astype(floating) / 255
+    return x if jnp.issubdtype(x.dtype, jnp.integer) else x.astype(floating)
+
+
+def example_of(examples: Examples) -> Array:
+    """Return an example of zeros, as the module sees it."""
+    return features(jnp.zeros((1, *examples.x.shape[1:]), examples.x.dtype), jnp.zeros(()).dtype)
 
 
 def cross_entropy(
@@ -64,7 +74,8 @@ def evaluate(
 def on_device(data: tuple[Any, Any, Any, Any]) -> tuple[Examples, Examples]:
     """Return training and test examples as arrays of the device, from (train_x, train_y, test_x, test_y).
 
-    Raises ValueError when labels are no whole numbers, or examples disagree in number or shape.
+    Raises ValueError when labels are no whole numbers, or examples disagree in number or shape, or in whether they are
+    bytes.
     """
     if len(data) != 4:
         raise ValueError(f"data must be (train_x, train_y, test_x, test_y), got {len(data)} arrays")
@@ -78,6 +89,10 @@ def on_device(data: tuple[Any, Any, Any, Any]) -> tuple[Examples, Examples]:
         raise ValueError(
             f"train and test examples differ in shape: {train_x.shape[1:]} and {test_x.shape[1:]}"
         )
+    if (train_x.dtype == np.uint8) != (test_x.dtype == np.uint8):
+        raise ValueError(
+            f"bytes alone are divided by 255: train_x is {train_x.dtype} and test_x is {test_x.dtype}"
+        )
     return (
         Examples(_placed(train_x), jnp.asarray(train_y, jnp.int32)),
         Examples(_placed(test_x), jnp.asarray(test_y, jnp.int32)),
@@ -85,7 +100,7 @@ def on_device(data: tuple[Any, Any, Any, Any]) -> tuple[Examples, Examples]:
 
 
 def _placed(x: np.ndarray) -> Array:
-    return jnp.asarray(x) if x.dtype == np.uint8 else jnp.asarray(x, float)
+    return jnp.asarray(x) if np.issubdtype(x.dtype, np.integer) else jnp.asarray(x, float)
 
 
 def check_logits(shape: tuple[int, ...], train: Examples, test: Examples) -> None:

@@ -63,7 +63,9 @@ def _transpose_one(p: FastfoodProjection, y: Float[Array, " D"]) -> Float[Array,
     return head[: p.signs.size] * p.signs * p.scale
 
 
-_apply, _transpose = exact_transposes(_apply_one, _transpose_one, (in_turn, in_turn))
+_apply, _transpose = exact_transposes(
+    _apply_one, _transpose_one, (in_turn, in_turn), lambda p: (p.ambient, p.signs.size)
+)
 
 
 def fastfood_projection(key: PRNGKeyArray, ambient: int, dim: int) -> FastfoodProjection:

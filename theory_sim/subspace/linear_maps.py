@@ -57,7 +57,7 @@ class Restricted:
         return Restricted(self.projection, jnp.minimum(self.dim, dim))
 
     def _kept(self, x: Float[Array, " d"]) -> Float[Array, " d"]:
-        return jnp.where(jnp.arange(x.size) < self.dim, x, 0)
+        return jnp.where(jnp.arange(x.shape[-1]) < self.dim, x, 0)
 
 
 def gram_by_columns(projection: Projection, dim: int, dtype: Any) -> Float[Array, "d d"]:

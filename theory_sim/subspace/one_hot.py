@@ -101,7 +101,9 @@ def _wrapped(y: Float[Array, " n"], stride: Int[Array, ""], length: int) -> Floa
     return jax.lax.fori_loop(0, (y.size + stride - 1) // stride, add, jnp.zeros(length, y.dtype))
 
 
-_apply, _transpose = exact_transposes(_apply_one, _transpose_one, (together, in_turn))
+_apply, _transpose = exact_transposes(
+    _apply_one, _transpose_one, (together, in_turn), lambda p: (p.order.size, p.width)
+)
 
 
 def one_hot_projection(

@@ -8,6 +8,7 @@ from functools import partial
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 from jax.custom_batching import custom_vmap
 from jaxtyping import Array
 
@@ -15,15 +16,34 @@ Product = Callable[[Any, Array], Array]
 Rule = Callable[[Product, Product, Sequence[bool], Any, Array], Array]
 
 
-def exact_transposes(apply: Product, transpose: Product, rules: tuple[Rule, Rule]) -> tuple[Product, Product]:
+def exact_transposes(
+    apply: Product, transpose: Product, rules: tuple[Rule, Rule], shape: Callable[[Any], tuple[int, int]]
+) -> tuple[Product, Product]:
     """Return `apply` and `transpose`, each the reverse-mode derivative of the other, with a rule for batches each.
 
     The derivative is with respect to the vector: a projection is drawn once and fixed. A rule takes the plain product,
     the one that follows the rule again when it is batched once more, which leaves are batched (in the order of the tree
-    of both arguments, along their first axis), and the arguments.
+    of both arguments, along their first axis), and the arguments. `shape` gives (D, d) of a projection; both products
+    raise ValueError for a vector of another length, before anything is computed.
     """
     batched = [_with_rule(product, rule) for product, rule in zip((apply, transpose), rules, strict=True)]
-    return _with_derivative(*batched), _with_derivative(*reversed(batched))
+    forward, backward = _with_derivative(*batched), _with_derivative(*reversed(batched))
+
+    def checked_apply(projection: Any, x: Array) -> Array:
+        check_vector("apply", "d", shape(projection)[1], x)
+        return forward(projection, x)
+
+    def checked_transpose(projection: Any, y: Array) -> Array:
+        check_vector("transpose", "D", shape(projection)[0], y)
+        return backward(projection, y)
+
+    return checked_apply, checked_transpose
+
+
+def check_vector(product: str, letter: str, size: int, vector: Array) -> None:
+    """Raise ValueError unless a product is given a vector of `size` numbers: XLA would clamp what lies outside."""
+    if jnp.shape(vector) != (size,):
+        raise ValueError(f"{product} takes {letter} = {size} numbers, got shape {jnp.shape(vector)}")
 
 
 def in_turn(plain: Product, again: Product, batched: Sequence[bool], projection: Any, vector: Array) -> Array:

@@ -35,7 +35,7 @@ PROJECTIONS: dict[str, Callable[[PRNGKeyArray, int, int], Projection]] = {
 
 def projection_named(name: str) -> Callable[[PRNGKeyArray, int, int], Projection]:
     """Return the function `(key, ambient, dim) -> Projection` of that name; ValueError lists the legal names."""
-    if name not in PROJECTIONS:
+    if not isinstance(name, str) or name not in PROJECTIONS:
         near = difflib.get_close_matches(str(name), PROJECTIONS, n=1)
         hint = f"; did you mean {near[0]!r}?" if near else ""
         raise ValueError(f"unknown projection {name!r}, expected one of {sorted(PROJECTIONS)}{hint}")

@@ -47,7 +47,9 @@ def _transpose_one(projection: SparseProjection, y: Float[Array, " D"]) -> Float
     return jnp.sum(projection.values * y[projection.positions], axis=1)
 
 
-_apply, _transpose = exact_transposes(_apply_one, _transpose_one, (in_turn, in_turn))
+_apply, _transpose = exact_transposes(
+    _apply_one, _transpose_one, (in_turn, in_turn), lambda p: (p.ambient, len(p.values))
+)
 
 
 def sparse_projection(

@@ -13,6 +13,7 @@ from theory_sim.subspace.dense import draw_dense
 from theory_sim.subspace.fastfood import draw_fastfood
 from theory_sim.subspace.linear_maps import Projection, check_sizes
 from theory_sim.subspace.one_hot import draw_one_hot
+from theory_sim.subspace.products import check_vector
 from theory_sim.subspace.sparse import draw_sparse
 
 DRAWS: dict[str, Callable[[PRNGKeyArray, int, int], Projection]] = {
@@ -38,6 +39,7 @@ class TensorwiseProjection:
 
     def transpose(self, y: Float[Array, " D"]) -> Float[Array, " d"]:
         """Return `P^T y`."""
+        check_vector("transpose", "D", sum(self.sizes), y)
         pieces = jnp.split(y, np.cumsum(self.sizes)[:-1])
         return sum(
             (p.transpose(y) for p, y in zip(self.parts[1:], pieces[1:], strict=True)),

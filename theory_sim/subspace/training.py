@@ -62,7 +62,8 @@ class SubspaceHyper(NamedTuple):
 class SubspaceState(NamedTuple):
     """`start` [D] is theta_0; `moved` [D] is theta_d followed by zeros or, in direct training, theta - theta_0.
 
-    Without room for direct training `moved` is theta_d alone.
+    Without room for direct training `moved` is theta_d alone. `optimizer` is what the optimiser keeps of theta_d or,
+    with room for direct training, the pair of what it keeps of the tree of parameters and of theta_d.
     """
 
     start: Float[Array, " D"]
@@ -89,31 +90,35 @@ def subspace_training(
     evaluated: int | None = None,
     dtype: Any = None,
     direct: bool = True,
+    l2: float = 0.0,
 ) -> Simulation:
     """Train a classifier in a random subspace of dimension `dim` <= `max_dim`, or directly when `dim` is 0.
 
     `model` is any flax module whose only variables are parameters and whose call gives logits [batch, classes];
     `data` is (train_x, train_y, test_x, test_y), features that are bytes (uint8) being read as grey levels, divided
-    by 255. `projection` is a name or a function `(key, ambient, dim) -> Projection`; `structure` is "whole" (one for
-    all parameters), "tensors" (a block for each tensor, DID) or "scaled_tensors" (SAID: the first coordinates of
-    `theta_d`, one for each tensor, scale its block by one plus their value, and count in `dim`). `optimizer` is any
-    optax constructor that takes the learning rate (the published runs use `partial(optax.adam, b2=0.99)` and L2 on
-    kernels; neither is a default); weight decay acts on `theta_d`, or on all parameters when they are trained.
-    `dtype` is the floating type of weights, projection and data, the default one unless given: networks need no
-    float64.
+    by 255, and other whole numbers as tokens. `projection` is a name or a function `(key, ambient, dim) ->
+    Projection`; `structure` is "whole" (one for all parameters), "tensors" (a block for each tensor, DID) or
+    "scaled_tensors" (SAID: the first coordinates of `theta_d`, one for each tensor, scale its block by one plus their
+    value, and count in `dim`). `optimizer` is any optax constructor that takes the learning rate (the published runs
+    use `partial(optax.adam, b2=0.99)` and `l2` 1e-4; neither is a default). In a subspace it sees `theta_d`, one
+    vector that is zero beyond `dim`; in direct training the tree of parameters, in every program. Weight decay acts
+    on what it sees. `dtype` is the floating type of weights, projection and data, the default one unless given:
+    networks need no float64.
 
     One program for both kinds of training does the work of both. `direct=False` leaves direct training out, and with
     it all work of the optimiser on D numbers; `max_dim=0` leaves the subspaces out: its problem is empty, its state a
     `DirectState`, and its curves are those of `dim` 0 up to rounding.
 
-    The loss is the mean cross-entropy; the `batch_size` examples of a step are drawn independently and uniformly
-    from the step's key (with replacement: no epochs, and no permutation to sort at every step). Metrics:
-    `train_loss` and `train_accuracy` over the training examples (the first `evaluated` of them, if given),
-    `test_loss` and `test_accuracy`.
+    The loss is the mean cross-entropy; training adds `l2` times the sum of the squares of the network's kernels
+    (parameters of two axes or more), in a subspace too (SU-A1-I1). The `batch_size` examples of a step are drawn
+    independently and uniformly from the step's key (with replacement: no epochs, and no permutation to sort at every
+    step). Metrics: `train_loss` and `train_accuracy` over the training examples (the first `evaluated` of them, if
+    given), `test_loss` and `test_accuracy`.
 
-    Raises ValueError for an unknown projection or structure, `max_dim` outside 0 .. D or without room for the scales,
-    nothing to train (`max_dim=0, direct=False`), an optimiser in the place of its constructor, a batch size or
-    `evaluated` below 1, labels that are not 0 .. classes - 1, and examples that disagree in number or shape. Source:
+    Raises ValueError for an unknown projection or structure, `max_dim` that is no whole number, outside 0 .. D or
+    without room for the scales, nothing to train (`max_dim=0, direct=False`), an optimiser in the place of its
+    constructor, a batch size or `evaluated` below 1, a negative `l2`, labels that are not 0 .. classes - 1, and
+    examples that disagree in number or shape, or in whether they are bytes. Source:
     arXiv:1804.08838 (SU-A1-F1, SU-A1-F2, SU-A1-I1), arXiv:2012.13255 (SU-A2-F1, SU-A2-F2).
     """
     draw = projection if callable(projection) else projection_named(projection)
@@ -121,9 +126,13 @@ def subspace_training(
         raise ValueError(f"structure {structure!r} needs the name of a projection, got {projection!r}")
     if structure not in STRUCTURES:
         raise ValueError(f"unknown structure {structure!r}, expected one of {', '.join(STRUCTURES)}")
-    network = classifier(model, data, optimizer, batch_size=batch_size, evaluated=evaluated, dtype=dtype)
+    network = classifier(
+        model, data, optimizer, batch_size=batch_size, evaluated=evaluated, dtype=dtype, l2=l2
+    )
     sizes = [leaf.size for leaf in jax.tree.leaves(network.shapes)]
     ambient, floating = sum(sizes), network.floating
+    if isinstance(max_dim, bool) or not isinstance(max_dim, int | np.integer):
+        raise ValueError(f"max_dim must be a whole number, got {max_dim!r}")
     if not 0 <= max_dim <= ambient:
         raise ValueError(
             f"max_dim must lie between 1 and the {ambient} parameters of the model, or be 0 for direct training"
@@ -142,9 +151,6 @@ def subspace_training(
     # How many numbers a run moves at most: theta_d, or all parameters where some runs train them directly.
     length = ambient if direct else max_dim
 
-    def is_direct(hyper: SubspaceHyper) -> Any:
-        return hyper.dim == 0 if direct else False
-
     def sample(key: PRNGKeyArray, setting: SubspaceSetting) -> Projection:
         return _cast(draw(key, ambient, max_dim - scales), floating)
 
@@ -155,8 +161,8 @@ def subspace_training(
         return restricted, restricted.apply(state.moved[scales:max_dim]), factors
 
     def parameters_of(hyper: SubspaceHyper, state: SubspaceState, image: Array, factors: Array) -> Array:
-        # One vector of length D serves both kinds of run. It costs a subspace run the optimiser's work on D instead
-        # of d numbers: 2 to 8 % of a step (D = 8970, d = 400, 64 runs on a CPU), less than the noise of the clock;
+        # One vector of length D serves both kinds of run. It costs a subspace run the optimiser's work on D numbers
+        # beside d: 2 to 8 % of a step (D = 8970, d = 400, 64 runs on a CPU), less than the noise of the clock;
         # with a projection as cheap as one-hot it is more.
         moved = factors * image
         return state.start + (jnp.where(hyper.dim == 0, state.moved, moved) if direct else moved)
@@ -164,14 +170,10 @@ def subspace_training(
     def init(key: PRNGKeyArray, problem: Projection, hyper: SubspaceHyper) -> SubspaceState:
         start = network.flat(network.init(key))
         moved = jnp.zeros(length, floating)
-        return SubspaceState(start, moved, rule(hyper).init(seen_by_rule(hyper, start, moved)))
-
-    def rule(hyper: SubspaceHyper) -> optax.GradientTransformation:
-        return optimizer(jnp.where(is_direct(hyper), hyper.direct_step_size, hyper.step_size))
-
-    def seen_by_rule(hyper: SubspaceHyper, start: Array, moved: Array) -> Array:
-        """What the optimiser sees as parameters: theta_d or, in direct training, theta itself."""
-        return moved + jnp.where(hyper.dim == 0, start, 0) if direct else moved
+        memory = optimizer(hyper.step_size).init(moved[:max_dim])
+        if direct:
+            memory = (optimizer(hyper.direct_step_size).init(network.tree(start)), memory)
+        return SubspaceState(start, moved, memory)
 
     def step(
         examples: Examples, key: PRNGKeyArray, problem: Projection, hyper: SubspaceHyper, state: SubspaceState
@@ -184,13 +186,20 @@ def subspace_training(
         if scales:
             of_tensors = [piece.sum() for piece in jnp.split(image * gradient, np.cumsum(sizes)[:-1])]
             pulled_back = jnp.concatenate([jnp.stack(of_tensors), pulled_back])
-        pulled_back = jnp.pad(pulled_back, (0, length - max_dim))
-        trained = is_direct(hyper) | (jnp.arange(length) < hyper.dim)
-        gradient = jnp.where(hyper.dim == 0, gradient, pulled_back) if direct else pulled_back
-        seen = seen_by_rule(hyper, state.start, state.moved)
-        update, memory = rule(hyper).update(jnp.where(trained, gradient, 0), state.optimizer, seen)
-        moved = optax.apply_updates(state.moved, jnp.where(trained, update, 0))
-        return SubspaceState(state.start, moved, memory)
+        trained = jnp.arange(max_dim) < hyper.dim
+        of_tree, of_vector = state.optimizer if direct else (None, state.optimizer)
+        update, of_vector = optimizer(hyper.step_size).update(
+            jnp.where(trained, pulled_back, 0), of_vector, state.moved[:max_dim]
+        )
+        update = jnp.where(trained, update, 0)
+        if not direct:
+            return SubspaceState(state.start, optax.apply_updates(state.moved, update), of_vector)
+        # Both kinds of run keep the memories of both: the tree is what an optimiser sees that treats tensors apart.
+        whole, of_tree = optimizer(hyper.direct_step_size).update(
+            network.tree(gradient), of_tree, network.tree(parameters)
+        )
+        update = jnp.where(hyper.dim == 0, network.flat(whole), jnp.pad(update, (0, length - max_dim)))
+        return SubspaceState(state.start, optax.apply_updates(state.moved, update), (of_tree, of_vector))
 
     def observe(
         sets: tuple[Examples, Examples], problem: Projection, hyper: SubspaceHyper, state: SubspaceState
