@@ -5,6 +5,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+import xarray as xr
 
 from theory_sim import Simulation, Sweep, Variable, log_spaced
 
@@ -81,3 +82,12 @@ def small_sweep(**changes) -> Sweep:
         steps=log_spaced(100, per_decade=4),
     )
     return sweep.override(changes)
+
+
+def seeded():
+    """Three problem seeds; the third has one run only, the fourth none, and dimension 7 is computed nowhere."""
+    complete = np.ones((4, 2, 3), dtype=bool)
+    complete[2, 1], complete[3], complete[:, :, 2] = False, False, False
+    values = np.where(complete, np.arange(24.0).reshape(4, 2, 3), np.nan)
+    dims = ("problem_seed", "run_seed", "dim")
+    return xr.Dataset({"x": (dims, values), "complete": (dims, complete)}, {"dim": [1, 2, 7]})

@@ -9,11 +9,8 @@ from theory_sim.engine.run import Progress, Summary, run
 from theory_sim.errors import RequestError, StoreError
 from theory_sim.estimate import (
     Estimate,
-    at_last,
     bootstrap,
-    by_seed,
     cellwise,
-    computed,
     crossing,
     decay,
     exponent,
@@ -24,6 +21,7 @@ from theory_sim.estimate import (
 )
 from theory_sim.predictions import AtLeast, AtMost, Equals, MatchesCurve, Ordering
 from theory_sim.record import decade, last, last_share, late_exponent, late_slope, mean_exponent
+from theory_sim.samples import at_last, by_seed, computed
 from theory_sim.simulation import Simulation, Status, Variable, log_spaced, rollout, trajectory
 from theory_sim.sweep import Sweep
 

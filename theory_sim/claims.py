@@ -16,8 +16,9 @@ import xarray as xr
 from scipy.special import stdtrit
 
 from theory_sim.errors import RequestError
-from theory_sim.estimate import LEVEL, Estimate, sample_axis
+from theory_sim.estimate import LEVEL, Estimate
 from theory_sim.predictions import Equals, MatchesCurve, Number, Ordering, Prediction
+from theory_sim.samples import sample_axis
 
 LABELS = ("paper", "derived", "unconfirmed")
 

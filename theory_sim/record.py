@@ -13,7 +13,8 @@ import numpy as np
 import xarray as xr
 from jaxtyping import Float
 
-from theory_sim.estimate import Estimate, bootstrap, by_seed, exponent
+from theory_sim.estimate import Estimate, bootstrap, exponent
+from theory_sim.samples import by_seed
 
 
 def decade(data: xr.Dataset) -> xr.Dataset:

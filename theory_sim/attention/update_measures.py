@@ -5,7 +5,8 @@ import xarray as xr
 from jaxtyping import Float
 
 from theory_sim.attention.rates import update_rank
-from theory_sim.estimate import Estimate, at_last, bootstrap, by_seed
+from theory_sim.estimate import Estimate, bootstrap
+from theory_sim.samples import at_last, by_seed
 
 ROUNDING = 1e-6
 """The share of the first singular value below which others are equal: an adapter leaves zeros beyond its rank."""
