@@ -170,6 +170,20 @@ def test_a_request_that_cannot_run_touches_nothing(tmp_path, message):
     assert not (tmp_path / "new").exists()
 
 
+def test_an_argument_that_the_stored_shapes_did_not_have_is_named(tmp_path):
+    def old():
+        return made
+
+    def new(*, copies):
+        return made
+
+    made = scalar_descent()
+    new.__qualname__ = old.__qualname__  # the same factory, before and after it was given an argument
+    run(Sweep(old, steps=[1]), tmp_path / "r")
+    with pytest.raises(StoreError, match="without the argument 'copies': run it with --fresh"):
+        run(Sweep(new, shape={"copies": [1]}, steps=[1]), tmp_path / "r")
+
+
 def test_an_executor_that_could_not_find_the_factory_removes_nothing(tmp_path):
     run(small_sweep(), tmp_path / "r")
     study = tmp_path / "study.py"

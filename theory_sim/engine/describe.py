@@ -20,7 +20,9 @@ def name_of(factory: Callable[..., Any]) -> str:
     inner = getattr(factory, "func", factory)
     name, module = getattr(inner, "__qualname__", type(inner).__name__), inner.__module__
     # Of a study the file alone, so that its folder may be moved with the results.
-    return f"{Path(sys.modules[module].__file__ or module).stem if module.startswith(PREFIX) else module}.{name}"
+    return (
+        f"{Path(sys.modules[module].__file__ or module).stem if module.startswith(PREFIX) else module}.{name}"
+    )
 
 
 def identity(sweep: Sweep, shape: Mapping[str, Any]) -> dict[str, Any]:

@@ -8,13 +8,13 @@ import jax
 import numpy as np
 
 from theory_sim.engine.block import Job
-from theory_sim.engine.current import require_same, traced
+from theory_sim.engine.current import ANEW, require_same, traced
 from theory_sim.engine.describe import defaults, identity, metrics, require_one_meaning
 from theory_sim.engine.inspection import devices_for
 from theory_sim.engine.plan import Sizes, choose_sizes
 from theory_sim.engine.results import completed
 from theory_sim.engine.store import Store, key_of
-from theory_sim.errors import RequestError
+from theory_sim.errors import RequestError, StoreError
 from theory_sim.simulation import Simulation
 from theory_sim.sweep import Sweep, cells, fields
 
@@ -81,9 +81,14 @@ def compared(sweep: Sweep, asked: list[Asked], store: Store, factory: Any) -> li
     """Keep the record of each shape in a folder, and find out which of its cells are missing there.
 
     `factory` is how other processes find the simulation. Raises StoreError when the folder's results of a shape have
-    other formulas or defaults.
+    other formulas or defaults, or lack an argument that is swept now.
     """
     stored = store.read("shapes")
+    for key, shape in stored.items():
+        if new := sorted(sweep.shape.keys() - shape.get("shape", {}).keys()):
+            raise StoreError(
+                f"{store.path} holds results (shapes/{key}.json) without the argument {new[0]!r}: {ANEW}"
+            )
     require_one_meaning(
         sweep, [shape.get("metrics", {}) for shape in (*stored.values(), *(each.record for each in asked))]
     )
