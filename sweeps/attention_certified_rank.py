@@ -214,10 +214,10 @@ CLAIMS = [
         measure=published_counts,
         at=cells("splitting", **READ),
         control=cells(**READ),
-        control_reason="the solution itself has a third of that rank",
+        control_reason="the solution itself has half of that rank or less",
         prediction=Equals(np.array(list(READ_OFFS.values())), tolerance=1.0),
-        tolerance_reason="less than from 8.9 to 10 and from 13.7 to 15, the full ranks; 16 problems leave 0.5,"
-        " read-offs 0.1. Chosen after a trial on six problems",
+        tolerance_reason="less than from 8.9 to 10 and from 13.7 to 15, full ranks; 14.8 and 5 may be full."
+        " 16 problems leave 0.5, read-offs 0.1. Chosen after a trial on six problems",
     ),
     Claim(
         ids=("AT-A16",),

@@ -243,7 +243,11 @@ CLAIMS = [
             ("value_error", ("AT-B-M3",)),
             ("correlation", ()),
         )
-        for symbols, matrices in (("W_Q and W_V", ["query", "value"]), ("W_K", ["key"]))
+        for symbols, matrices in (
+            # The four tokens that W_Q's update reads leave it less sure than the change of its angle.
+            ("W_V", ["value"]) if axis == "correlation" else ("W_Q and W_V", ["query", "value"]),
+            ("W_K", ["key"]),
+        )
         # The direction that the output rewards is W_V^T W_V mu_y: with an error dW_K has another angle.
         if (axis, matrices) != ("value_error", ["key"])
     ],

@@ -81,4 +81,6 @@ def multipliers(draw, inputs, tokens, dim):
 def test_in_half_of_the_problems_of_the_derived_dimension_all_multipliers_are_positive(inputs, tokens):
     dim = round(float(support_dim(inputs, tokens)))
     least = [multipliers(np.random.default_rng(i), inputs, tokens, dim).min() for i in range(400)]
-    assert np.mean(np.array(least) >= 0) == pytest.approx(0.5, abs=0.17)
+    # Sampling leaves 0.025, what first order leaves out and the dependence of multipliers the rest. The products among
+    # other tokens move the share by 0.12 and more with three tokens; with five, by less than that.
+    assert np.mean(np.array(least) >= 0) == pytest.approx(0.5, abs=0.1)

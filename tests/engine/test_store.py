@@ -8,9 +8,8 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 import xarray as xr
 
-from tests.examples import random_walk, small_sweep
-from theory_sim import RequestError, StoreError, Sweep, open_results, run
-from theory_sim.engine import compile as compiler
+from tests.examples import random_walk
+from theory_sim import StoreError, Sweep, open_results, run
 from theory_sim.engine.store import Store, create_store
 
 STARTS = 40
@@ -31,22 +30,11 @@ def test_processes_that_start_together_share_a_folder(tmp_path):
             assert Store(tmp_path / str(number)).header["steps"] == [1]
 
 
-def test_a_folder_without_results_is_free_for_another_sweep(tmp_path, monkeypatch):
-    monkeypatch.setattr(compiler, "free_memory", lambda device: 1.0)
-    with pytest.raises(RequestError, match="one run needs"):
-        run(small_sweep(), tmp_path / "r")
-    monkeypatch.undo()
-    assert run(small_sweep(steps=50), tmp_path / "r").computed == 80
-    with pytest.raises(StoreError, match="results of another sweep"):
-        run(small_sweep(steps=60), tmp_path / "r")
-
-
-def test_blocks_do_not_enter_a_folder_that_another_sweep_has_taken(tmp_path):
+def test_a_sweep_that_has_no_block_yet_keeps_its_folder(tmp_path):
     store = create_store(tmp_path / "r", {"steps": [1]})
-    create_store(tmp_path / "r", {"steps": [2]})
-    with pytest.raises(StoreError, match="was given to another sweep"):
-        store.add_block({})
-    assert store.block_files() == []
+    with pytest.raises(StoreError, match="results of another sweep"):
+        create_store(tmp_path / "r", {"steps": [2]})
+    assert store.header["steps"] == [1]
 
 
 PROGRAM = """

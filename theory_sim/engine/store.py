@@ -36,10 +36,9 @@ TEMPORARY = re.compile(r"\.[0-9a-f]{32}\.tmp")
 
 @dataclass(frozen=True)
 class Store:
-    """A results folder; `head` is the key of the header that its blocks are computed for, where they are."""
+    """A results folder."""
 
     path: Path
-    head: str = ""
 
     def read(self, kind: str) -> dict[str, dict]:
         """Return all records of a kind (`shapes`, `requests`, `provenance`) by key, oldest first."""
@@ -73,12 +72,7 @@ class Store:
         return key
 
     def add_block(self, arrays: Mapping[str, np.ndarray]) -> None:
-        """Write one finished block under the digest of its cells.
-
-        Raises StoreError when the folder has become another sweep's meanwhile.
-        """
-        if self.head and key_of(self.header) != self.head:
-            raise StoreError(f"{self.path} was given to another sweep while this one ran; give another --out")
+        """Write one finished block under the digest of its cells."""
         cells = {name: value for name, value in arrays.items() if name.startswith(("shape", "axis/"))}
         sha = hashlib.sha256()
         for name in sorted(cells):
@@ -123,11 +117,11 @@ def open_store(path: str | os.PathLike) -> Store:
 def create_store(path: str | os.PathLike, header: Mapping[str, Any], *, fresh: bool = False) -> Store:
     """Return the results folder for sweeps with this header, made if need be.
 
-    `fresh` first removes the results that are there; a folder without any block has none to keep. Raises
-    StoreError when the folder cannot be written, is not ours, or holds results of another sweep, with what differs.
+    `fresh` first removes the results that are there. Raises StoreError when the folder cannot be written, is
+    not ours, or holds results of another sweep, with what differs.
     """
     wanted = json.loads(json.dumps({"format": FORMAT, **header}))
-    store = Store(Path(path), key_of(wanted))
+    store = Store(Path(path))
     if store.path.exists() and not store.path.is_dir():
         raise StoreError(f"cannot write results to {store.path}: it is a file")
     try:
@@ -145,8 +139,6 @@ def create_store(path: str | os.PathLike, header: Mapping[str, Any], *, fresh: b
         for key in {*found, *wanted}
         if found.get(key) != wanted.get(key)
     }
-    if differing and "format" not in differing and not store.block_files():
-        return create_store(path, header, fresh=True)
     if differing:
         what = "; ".join(
             f"{key}: {_short(a)} there, {_short(b)} asked" for key, (a, b) in sorted(differing.items())
