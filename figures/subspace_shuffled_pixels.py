@@ -13,6 +13,7 @@ def draw(data: xr.Dataset) -> Figure:
     fig, axes = figure(columns=2, panels=(1, 2), height=2.3)
     for axis, letter, network in zip(axes, "ab", NAMES, strict=True):
         panel_label(axis, letter, f"{NAMES[network]} network")
+        axis.set(xlabel="subspace dimension $d$", ylabel="test accuracy", ylim=(0.5, 1))
         if network not in data["network"]:
             continue
         for color, pixels in zip(COLORS, ("in place", "shuffled"), strict=False):
@@ -21,6 +22,5 @@ def draw(data: xr.Dataset) -> Figure:
             band(axis, chosen["dim"], scores, color=color, marker="o", label=f"pixels {pixels}")
         theory_line(axis, axis.get_xlim(), (0.9, 0.9), linewidth=0.7)
         label_line(axis, "0.9", axis.get_xlim()[0], 0.9, xytext=(4, 2))
-        axis.set(xlabel="subspace dimension $d$", ylabel="test accuracy", ylim=(0.5, 1))
         axis.legend(loc="lower right")
     return fig

@@ -69,3 +69,17 @@ def test_bars_end_at_the_interval():
     (segment,) = bars.lines[2][0].get_segments()
     np.testing.assert_allclose(segment[:, 1], [1.5, 3.0])
     plt.close(figure)
+
+
+def test_a_bar_without_end_goes_to_the_edge_and_leaves_the_limits_alone():
+    figure, axis = plotting.figure(columns=1)
+    plotting.log_axes(axis, "y")
+    plotting.interval(
+        axis, [1.0, 2.0], Estimate(np.array([2.0, 3.0]), np.array([1.5, 2.5]), np.array([3.0, np.inf]))
+    )
+    figure.canvas.draw()
+    assert axis.get_ylim()[1] < 10
+    (bar,) = axis.texts
+    assert bar.xy == (2.0, 1)
+    assert bar.xyann == (2.0, 3.0)
+    plt.close(figure)

@@ -93,11 +93,24 @@ def band(
 def interval(
     axis: Axes, x: Any, estimate: Any, *, color: str | None = None, label: str | None = None, **line: Any
 ) -> None:
-    """Draw an `Estimate` with an array of values: points, and bars for their intervals."""
-    value = np.asarray(estimate.value, dtype=float)
-    ends = np.clip(np.abs(np.stack([value - estimate.low, estimate.high - value])), 0, 1e300)
+    """Draw an `Estimate` with an array of values: points, and bars for their intervals, to the edge if without end."""
+    x, value = np.atleast_1d(x), np.atleast_1d(np.asarray(estimate.value, dtype=float))
+    ends = np.abs(np.stack([value - estimate.low, estimate.high - value]))
     options = {"fmt": "o", "capsize": 1.5, "elinewidth": 0.8, **line}
-    axis.errorbar(x, value, yerr=ends, color=color, label=label, **options)
+    points = axis.errorbar(
+        x, value, yerr=np.where(np.isfinite(ends), ends, 0), color=color, label=label, **options
+    )
+    bar = {"arrowstyle": "-", "color": points[0].get_color(), "linewidth": 0.8, "shrinkA": 0, "shrinkB": 0}
+    for edge, place in zip(*np.nonzero(np.isinf(ends) & np.isfinite(value)), strict=True):
+        # An annotation, which unlike a long bar leaves the limits of the axis alone.
+        axis.annotate(
+            "",
+            (x[place], edge),
+            (x[place], value[place]),
+            xycoords=axis.get_xaxis_transform(),
+            textcoords="data",
+            arrowprops=bar,
+        )
 
 
 def label_line(axis: Axes, text: str, x: float, y: float, *, color: str = "black", **options: Any) -> None:
