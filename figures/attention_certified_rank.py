@@ -6,8 +6,9 @@ import numpy as np
 import xarray as xr
 from matplotlib.figure import Figure
 
+from theory_sim import Estimate, bootstrap
 from theory_sim.attention import largest_rank
-from theory_sim.plotting import COLORS, figure, panel_label, theory_line
+from theory_sim.plotting import COLORS, figure, interval, panel_label, theory_line
 from theory_sim.study import load_module
 
 READ_OFFS = load_module(Path(__file__).parents[1] / "sweeps" / Path(__file__).name).READ_OFFS
@@ -22,26 +23,26 @@ def draw(data: xr.Dataset) -> Figure:
     return fig
 
 
-def means(data, name):
-    return data[name].where(data["feasible"] > 0).mean("problem_seed")
+def counts(axis, runs, name, **line):
+    """Draw the mean of a count over the instances that have a solution, at each dimension, with its interval."""
+    each = []
+    for dim in runs["dim"].to_numpy():
+        cell = runs.sel(dim=dim)
+        each.append(bootstrap(cell[name].to_numpy()[cell["feasible"].to_numpy() > 0])[:3])
+    interval(axis, runs["dim"].to_numpy(), Estimate(*np.transpose(each)), **line)
 
 
 def draw_dimensions(axis, data):
     panel_label(axis, "a", "five tokens")
-    dims = data["dim"].to_numpy()
     for color, inputs in zip(COLORS, data["inputs"].to_numpy(), strict=False):
         runs = data.sel(tokens=5, inputs=inputs)
-        axis.plot(
-            dims, means(runs.sel(solver="nuclear"), "rank"), color=color, marker="o", label=f"n = {inputs}"
-        )
+        counts(axis, runs.sel(solver="nuclear"), "rank", color=color, linestyle="-", label=f"n = {inputs}")
         if "splitting" in data["solver"]:
-            axis.plot(dims, means(runs.sel(solver="splitting"), "counted"), color=color, linestyle=":")
+            counts(axis, runs.sel(solver="splitting"), "counted", color=color, linestyle=":", fmt="")
         points = {dim: count for (n, dim), count in READ_OFFS.items() if n == inputs}
         axis.plot(list(points), list(points.values()), color=color, marker="x", linestyle="", markersize=6)
         if "frobenius" in data["solver"]:
-            axis.plot(
-                dims, means(runs.sel(solver="frobenius"), "rank"), color=color, alpha=0.5, linewidth=0.8
-            )
+            counts(axis, runs.sel(solver="frobenius"), "rank", color=color, fmt="", alpha=0.5, linewidth=0.8)
     axis.plot([], [], color="black", linestyle=":", label="first order, above 1e-7")
     axis.plot([], [], color="black", marker="x", linestyle="", markersize=5, label="published counts")
     axis.plot([], [], color="black", alpha=0.5, linewidth=0.8, label="Frobenius norm")

@@ -8,9 +8,9 @@ from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 
-from theory_sim import at_last, by_seed
+from theory_sim import at_last, bootstrap, by_seed
 from theory_sim.attention import Setting, key_angle, mean_token_angle, stable_rank
-from theory_sim.plotting import COLORS, band, figure, label_line, log_axes, panel_label, theory_line
+from theory_sim.plotting import COLORS, band, figure, interval, label_line, log_axes, panel_label, theory_line
 from theory_sim.study import load_module
 
 BASE = load_module(Path(__file__).parents[1] / "sweeps" / Path(__file__).name).BASE
@@ -110,8 +110,9 @@ def draw_angles(axis: Axes, data: xr.Dataset) -> None:
             ):
                 if (name, matrix) == ("value_error", "key"):
                     continue
-                measured = np.nanmean(by_seed(cell.sel(matrix=matrix), "then"))
-                axis.plot(predicted, measured, marker, color=color, markerfacecolor="none", markersize=4)
+                angles = by_seed(cell.sel(matrix=matrix), "then")
+                style = {"fmt": marker, "color": color, "markerfacecolor": "none", "markersize": 4}
+                interval(axis, predicted, bootstrap(angles[np.isfinite(angles)]), **style)
         axis.plot([], [], marker, color="0.4", markerfacecolor="none", markersize=4, label=f"along {symbol}")
     theory_line(axis, [0, 85], [0, 85])
     for color, symbol, place in zip(COLORS, ("W_Q", "W_K", "W_V"), (0.9, 0.8, 0.7), strict=False):

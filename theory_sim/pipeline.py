@@ -104,6 +104,6 @@ def print_ledger(findings: Sequence[Finding]) -> None:
         print("no claims: the study declares none")
         return
     terminal.print(report.ledger_table(findings, terminal.width))
-    for note in report.ledger_notes(findings):
+    for note in dict.fromkeys(report.ledger_notes(findings)):  # once, also where several claims of an id say it
         terminal.print(f"  {note}", markup=False, highlight=False)
     terminal.print(report.ledger_summary(findings), highlight=False)

@@ -3,13 +3,8 @@
 import pytest
 
 from theory_sim import RequestError
-from theory_sim.bench import KERNELS, Kernel, print_costs
+from theory_sim.bench import Kernel, print_costs
 from theory_sim.bench.measure import chosen
-from theory_sim.bench.projection_kernels import PROJECTION_KERNELS
-
-
-def test_no_product_of_a_projection_is_left_out():
-    assert set(PROJECTION_KERNELS) <= {make for makers in KERNELS.values() for make in makers}
 
 
 @pytest.fixture

@@ -3,10 +3,12 @@
 import numpy as np
 import pytest
 
-from theory_sim.bench.projection_kernels import PROJECTION_KERNELS
+from theory_sim.bench import KERNELS
+
+PRODUCTS = [make for name, makers in KERNELS.items() if name.endswith("_projection") for make in makers]
 
 
-@pytest.mark.parametrize("make", PROJECTION_KERNELS, ids=lambda make: make.__name__)
+@pytest.mark.parametrize("make", PRODUCTS, ids=lambda make: make.__name__)
 def test_every_product_of_a_projection_is_the_plain_one(make):
     kernel = make(ambient=300, dim=12)
     results = np.asarray(kernel.call())

@@ -179,3 +179,17 @@ def test_teachers_of_one_seed_share_their_features_alone():
         teacher_data(dim=3, hidden=4)
     with pytest.raises(ValueError, match="two classes"):
         teacher_data(classes=1)
+
+
+def test_networks_have_the_predicted_number_of_parameters():
+    for widths in ([10], [50, 10], [200, 200, 10]):
+        shapes = jax.eval_shape(MLP(widths).init, jax.random.key(0), jnp.zeros((1, 28, 28)))
+        assert sum(leaf.size for leaf in jax.tree.leaves(shapes)) == mlp_parameter_count(784, widths)
+
+
+def test_weights_are_he_normal_and_biases_zero():
+    parameters = MLP([400, 10]).init(jax.random.key(0), jnp.zeros((1, 200)))["params"]
+    kernel = np.asarray(parameters["Dense_0"]["kernel"])
+    np.testing.assert_allclose(kernel.std(), np.sqrt(2 / 200), rtol=4 / np.sqrt(2 * kernel.size))
+    assert not np.any(parameters["Dense_0"]["bias"])
+    assert kernel.dtype == np.float64

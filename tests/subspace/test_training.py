@@ -11,7 +11,7 @@ import pytest
 from jax import export
 
 from theory_sim.simulation import trajectory
-from theory_sim.subspace import MLP, digits, mlp_parameter_count, shuffled_labels, subspace_training
+from theory_sim.subspace import MLP, subspace_training
 
 STEPS = 7
 UNIFORM = nn.initializers.uniform(1.0)
@@ -349,46 +349,3 @@ def test_wrong_models_are_refused():
         subspace_training(nn.BatchNorm(use_running_average=False), small_data(), max_dim=3)
     with pytest.raises(ValueError, match=r"logits \[batch, classes\], got shape"):
         subspace_training(nn.Dense(3), small_data(shape=(2, 2)), max_dim=3)
-
-
-def test_networks_have_the_predicted_number_of_parameters():
-    for widths in ([10], [50, 10], [200, 200, 10]):
-        shapes = jax.eval_shape(MLP(widths).init, jax.random.key(0), jnp.zeros((1, 28, 28)))
-        assert sum(leaf.size for leaf in jax.tree.leaves(shapes)) == mlp_parameter_count(784, widths)
-
-
-def test_weights_are_he_normal_and_biases_zero():
-    parameters = MLP([400, 10]).init(jax.random.key(0), jnp.zeros((1, 200)))["params"]
-    kernel = np.asarray(parameters["Dense_0"]["kernel"])
-    np.testing.assert_allclose(kernel.std(), np.sqrt(2 / 200), rtol=4 / np.sqrt(2 * kernel.size))
-    assert not np.any(parameters["Dense_0"]["bias"])
-    assert kernel.dtype == np.float64
-
-
-def test_digits_are_split_by_class_for_ever():
-    data = digits()
-    assert [len(a) for a in data] == [1347, 1347, 450, 450]
-    assert data.train_x.shape == (1347, 64)
-    assert data.train_x.min() == 0
-    assert data.train_x.max() == 1
-    whole, test = np.bincount(np.concatenate([data.train_y, data.test_y])), np.bincount(data.test_y)
-    assert np.all(np.abs(test - whole / 4) <= 0.5)
-    np.testing.assert_array_equal(data.test_x, digits().test_x)
-    assert not np.array_equal(data.test_x, digits(seed=1).test_x)
-    joined = {image.tobytes() for image in data.train_x} & {image.tobytes() for image in data.test_x}
-    assert not joined
-
-
-def test_shuffled_labels_keep_the_counts_and_the_test_set():
-    data, shuffled = digits(), shuffled_labels(digits())
-    np.testing.assert_array_equal(np.bincount(data.train_y), np.bincount(shuffled.train_y))
-    assert np.mean(data.train_y == shuffled.train_y) < 0.2
-    np.testing.assert_array_equal(data.test_y, shuffled.test_y)
-
-
-def test_digits_without_scikit_learn_name_the_extra(monkeypatch):
-    monkeypatch.setitem(__import__("sys").modules, "sklearn.datasets", None)
-    with pytest.raises(ImportError, match=r"theory_sim\[data\]"):
-        digits()
-    with pytest.raises(ValueError, match="test_fraction must lie strictly between 0 and 1, got 1"):
-        digits(test_fraction=1)

@@ -168,19 +168,3 @@ def _torch(projection: DenseProjection, way: str, vector: np.ndarray) -> Callabl
 
     rows, x = torch.from_dlpack(projection.rows), torch.tensor(vector)
     return lambda: x @ rows if way == "apply" else rows @ x
-
-
-PROJECTION_KERNELS: tuple[Callable[..., Kernel], ...] = (
-    dense_apply_one,
-    dense_transpose_one,
-    dense_apply_eight,
-    dense_transpose_eight,
-    dense_apply_many,
-    dense_transpose_many,
-    sparse_apply,
-    sparse_transpose,
-    one_hot_apply,
-    one_hot_transpose,
-    fastfood_apply,
-    fastfood_transpose,
-)
