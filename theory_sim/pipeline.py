@@ -104,6 +104,8 @@ def print_ledger(findings: Sequence[Finding]) -> None:
         print("no claims: the study declares none")
         return
     terminal.print(report.ledger_table(findings, terminal.width))
-    for note in dict.fromkeys(report.ledger_notes(findings)):  # once, also where several claims of an id say it
+    for note in dict.fromkeys(
+        report.ledger_notes(findings)
+    ):  # once, also where several claims of an id say it
         terminal.print(f"  {note}", markup=False, highlight=False)
     terminal.print(report.ledger_summary(findings), highlight=False)
