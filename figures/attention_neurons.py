@@ -1,23 +1,21 @@
-"""Neurons: row norms at all widths, pruning, the width that is enough, and the pruning of test tokens."""
+"""Neurons: row norms at all widths, their pruning, and the pruning of test tokens."""
 
 import numpy as np
 
 from theory_sim import by_seed
-from theory_sim.attention import sufficient_width
-from theory_sim.plotting import COLORS, band, figure, label_line, log_axes, panel_label, theory_line
+from theory_sim.plotting import COLORS, band, figure, label_line, log_axes, panel_label
 
-BASE = {"patterns": 16, "token_noise": 0.1, "relevant_fraction": 0.4, "label_noise": 0.0}
-NOISY = {"patterns": 16, "token_noise": 0.3, "relevant_fraction": 0.3, "label_noise": 0.0}
+BASE = {"token_noise": 0.1, "relevant_fraction": 0.4}
+NOISY = {"token_noise": 0.3, "relevant_fraction": 0.3}
 TOKEN_ORDERS = {"irrelevant_first": "irrelevant first", "noisy_first": "noisy first", "at_random": "random"}
 
 
 def draw(data):
     data = data.isel(max_width=0) if "max_width" in data.dims else data
     small, large = data.sel(output_scale=0.01), data.sel(output_scale=float(data.output_scale.max()))
-    fig, ((norms, pruned), (width, tokens)) = figure(panels=(2, 2))
+    fig, (norms, pruned, tokens) = figure(panels=(1, 3), height=2.6)
     draw_norms(norms, small.sel(**BASE), large.sel(**BASE))
     draw_pruned(pruned, small.sel(**BASE).sel(width=64, method="nearest"))
-    draw_width(width, small.sel(token_noise=0.1, relevant_fraction=0.4).isel(step=-1))
 
     cell = small.sel(**NOISY).sel(width=64, method="nearest")
     for order, label in TOKEN_ORDERS.items():
@@ -25,12 +23,12 @@ def draw(data):
         band(tokens, data.removed, loss, marker="o", label=label)
     tokens.set(xlabel="test tokens removed, of 12", ylabel="test loss", ylim=(0, None))
     tokens.legend()
-    panel_label(tokens, "d", "pruning of tokens (noise 0.3)")
+    panel_label(tokens, "c", "pruning of tokens (noise 0.3)")
     return fig
 
 
 def draw_norms(axis, small, large):
-    wide = [int(m) for m in small.width.to_numpy() if m >= 16]
+    wide = [int(m) for m in small.width.to_numpy()]
     for color, count in zip(COLORS, wide, strict=False):
         scaled = np.sqrt(count) * by_seed(small.sel(width=count), "row_norm", "quantile")
         band(axis, small["quantile"], scaled, color=color, label=f"m = {count}")
@@ -56,21 +54,3 @@ def draw_pruned(axis, cell):
     axis.set(xlabel="fraction of neurons pruned", ylabel="test loss")
     axis.legend(loc="lower right")
     panel_label(axis, "b", f"pruning of neurons, m = {int(cell.width)}")
-
-
-def draw_width(axis, data):
-    widths = data.width.to_numpy()
-    for color, count in zip(COLORS, data.patterns.to_numpy(), strict=False):
-        for noise, style in ((0.0, "-"), (1.0, ":")):
-            cell = data.sel(patterns=count, label_noise=noise)
-            runs = by_seed(cell, "test_error", "width")
-            label = f"M = {int(count)}" if noise == 0 else None
-            line = runs.mean(axis=0)
-            axis.plot(widths, line, color=color, linestyle=style, marker="o", label=label)
-        enough = float(sufficient_width(count, 256))
-        theory_line(axis, [enough, enough], [0, 0.6], color=color)
-        label_line(axis, "$M^2 \\log N$", enough, 0.3, color=color, rotation=90, xytext=(-8, 0))
-    log_axes(axis, "x")
-    axis.set(xlabel="width $m$", ylabel="test error, last step")
-    axis.legend(loc="center left", bbox_to_anchor=(0, 0.45))
-    panel_label(axis, "c", "width that is enough; dotted: random labels")

@@ -11,14 +11,18 @@ import xarray as xr
 from theory_sim.attention import (
     Setting,
     class_ranks,
+    dead_start,
     draw_data,
     energy_along_training,
+    failing_share,
     mean_token_error,
     mean_token_samples,
     mean_token_spread,
+    pattern_transformer,
     sampling_angle,
     spectral_gap,
 )
+from theory_sim.attention.network import neurons
 from theory_sim.study import load_module
 
 STUDY = load_module(Path(__file__).parents[2] / "sweeps" / "attention_sample_complexity.py")
@@ -132,3 +136,33 @@ def test_the_gap_of_a_spectrum_ends_before_zeros_of_an_adapter_and_before_roundi
     np.testing.assert_array_equal(spectral_gap(data.isel(problem_seed=[0])).value, 3)
     np.testing.assert_array_equal(spectral_gap(data.isel(problem_seed=[1])).value, 2)
     np.testing.assert_array_equal(class_ranks(data), [[2]])
+
+
+@pytest.mark.parametrize("patterns", [4, 12])
+def test_neurons_dead_at_the_start_are_those_that_the_gradient_of_their_class_never_reaches(patterns):
+    simulation = pattern_transformer(
+        dim=12, tokens=10, max_width=64, samples=40, test_samples=2, geometry=False, pruning=False
+    )
+    setting = simulation.setting._replace(patterns=patterns, relevant_fraction=0.3, confusion_fraction=0.2)
+    uniform = simulation.hyper._replace(query_key_scale=0.0)
+
+    @jax.vmap
+    def silent(key):
+        problem = simulation.sample(key, setting)
+        start = simulation.init(jax.random.fold_in(key, 1), problem, uniform).weights
+        active = neurons(start, problem.train.tokens, 4) > 0
+        own = problem.train.labels[:, None] == np.arange(64) % 2
+        return ~(active & own).any(axis=0)
+
+    found = np.asarray(jax.jit(silent)(jax.random.split(jax.random.key(3), 200))).mean()
+    expected = dead_start(patterns, 0.3, 0.2, tokens=10, samples=40, dim=12, token_noise=setting.token_noise)
+    assert abs(found - expected) < 0.012
+    assert expected > 0.05
+
+
+def test_the_share_of_failures_is_that_of_classes_without_a_live_neuron():
+    live = np.random.default_rng(0).uniform(size=(100_000, 6)) >= 0.3
+    for classes in (2, 3):
+        some = [live[:, first::classes].any(axis=1) for first in range(classes)]
+        found = 1 - np.all(some, axis=0).mean()
+        assert abs(found - failing_share(6, 0.3, classes)) < 0.005

@@ -54,6 +54,8 @@ from theory_sim.attention.pruning import (
 from theory_sim.attention.quadratic_head import quadratic_head
 from theory_sim.attention.rates import (
     confusion_constant,
+    dead_start,
+    failing_share,
     key_angle,
     mean_token_angle,
     mean_token_error,
@@ -133,6 +135,7 @@ __all__ = [
     "class_ranks",
     "confusion_constant",
     "dead_fraction",
+    "dead_start",
     "direction_error_curve",
     "draw_data",
     "draw_sequences",
@@ -141,6 +144,7 @@ __all__ = [
     "energy_along_training",
     "energy_outside",
     "equicorrelated",
+    "failing_share",
     "feasibility_inputs",
     "first_boundary",
     "generalized_max_margin",
