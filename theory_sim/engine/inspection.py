@@ -1,10 +1,8 @@
 """What a simulation is, before it is compiled: a digest of its computation, its metrics, its cost."""
 
-import hashlib
 import os
-import re
 import warnings
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import jax
@@ -12,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from theory_sim.engine.compile import numbers, split_arrays
+from theory_sim.engine.digest import digest
 from theory_sim.simulation import Simulation, rollout
 
 DECOMPOSITIONS = {
@@ -62,21 +61,17 @@ def inspect(simulation: Simulation, steps: np.ndarray) -> Facts:
         raise ValueError(f"conclude must give one `converged` a run, got shape {result.status.shape}")
     step = jax.jit(simulation.step).lower(key, problem, cell[3], result.state)
     flops = float((step.cost_analysis() or {}).get("flops", 0.0))
-    traces = [(jaxpr, list(_nested(jaxpr.jaxpr, jaxpr.consts)))]
-    if any(e.primitive.name == "custom_vmap_call" for inside, _ in traces[0][1] for e in inside.eqns):
+    traces = [jaxpr]
+    if "custom_vmap_call" in _primitives(jaxpr.jaxpr):
         given = key, problem, cell[3], result.state
-        for jaxpr in _batched(simulation, merge, arrays, (key, cell[1]), given, len(steps)):
-            traces.append((jaxpr, list(_nested(jaxpr.jaxpr, jaxpr.consts))))
-    consts = [const for _, inner in traces for _, captured in inner for const in captured]
+        traces += _batched(simulation, merge, arrays, (key, cell[1]), given, len(steps))
     return Facts(
-        digest=_digest("\n".join(str(jaxpr) for jaxpr, _ in traces), [*arrays, *consts]),
+        digest=digest(traces, arrays),
         records=result.records,
         conclusions=result.conclusions,
         state_bytes=sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(result.state)),
         run_flops=max(flops, 1.0) * max(int(steps[-1]), 1),
-        decompositions=sum(
-            e.primitive.name in DECOMPOSITIONS for part, _ in traces[-1][1] for e in part.eqns
-        ),
+        decompositions=sum(name in DECOMPOSITIONS for name in _primitives(traces[-1].jaxpr)),
     )
 
 
@@ -108,22 +103,16 @@ def _batched(
     yield jax.make_jaxpr(jax.vmap(runs, (None, 0, 0, 0, 0)))(arrays, *map(twice, one))
 
 
-def _nested(jaxpr: Any, consts: Any) -> Iterator[tuple[Any, Any]]:
-    """Yield a jaxpr and all jaxprs inside its equations, each with the arrays captured by it."""
-    yield jaxpr, consts
+def _primitives(jaxpr: Any) -> list[str]:
+    """Return the primitives of all equations of a jaxpr and of the jaxprs inside them."""
+    found = []
     for equation in jaxpr.eqns:
+        found.append(equation.primitive.name)
         for value in jax.tree.leaves(list(equation.params.values()), is_leaf=lambda x: hasattr(x, "eqns")):
             inner = getattr(value, "jaxpr", value)
             if hasattr(inner, "eqns"):
-                yield from _nested(inner, getattr(value, "consts", ()))
-
-
-def _digest(text: str, arrays: Iterable[Any]) -> str:
-    sha = hashlib.sha256(re.sub(r"0x[0-9a-f]+", "", text).encode())
-    for array in arrays:
-        keys = jnp.issubdtype(array.dtype, jax.dtypes.prng_key)
-        sha.update(np.asarray(jax.random.key_data(array) if keys else array).tobytes())
-    return sha.hexdigest()[:16]
+                found += _primitives(inner)
+    return found
 
 
 def devices_for(facts: Facts) -> int:
