@@ -15,10 +15,12 @@ COLOR = dict(zip(NAMES, COLORS, strict=False))
 def draw(data: xr.Dataset) -> Figure:
     data = data.isel(inputs=0, tokens=0, dim=0, run_seed=0).sel(step=slice(1, None))
     data = data.sel(step_size=0.3 if 0.3 in data["step_size"] else data["step_size"][0])
-    fig, axes = figure(columns=2, panels=(1, 3))
-    draw_direction(axes[0], data)
-    draw_norm(axes[1], data)
-    draw_residual(axes[2], data)
+    fig, axes = figure(columns=2, panels=(2, 2))
+    logistic = data.sel(variant="logistic")
+    draw_direction(axes[0, 0], logistic)
+    draw_norm(axes[0, 1], logistic)
+    draw_residual(axes[1, 0], logistic)
+    draw_variants(axes[1, 1], data.sel(rule="normalized", score_spread=0.0))
     return fig
 
 
@@ -67,3 +69,22 @@ def draw_residual(axis, data):
     log_axes(axis, "x")
     axis.set(xlabel="step $t$", ylabel=r"$|r_t|\,/\,|r_\infty|$", ylim=(0, 2))
     axis.legend(loc="upper left")
+
+
+def draw_variants(axis, data):
+    panel_label(axis, "d", "other losses, other queries (medians)")
+    for name, line in zip(data["variant"].to_numpy(), ("-", "--", ":", "-"), strict=True):
+        runs = data.sel(variant=name)
+        late = runs["step"].to_numpy() >= 100
+        steps, norm = runs["step"].to_numpy()[late], normalized_norm(runs["step"], runs["step_size"])[late]
+        share = (
+            by_seed(runs, "direction_error", "step")[:, late]
+            * norm
+            / by_seed(runs, "residual_limit")[:, None]
+        )
+        label = "self-attention, logistic" if name == "self-attention" else f"{name} loss"
+        axis.plot(steps, np.median(share, axis=0), linestyle=line, label=label)
+    theory_line(axis, (steps[0], steps[-1]), (1, 1), label="at least (derived)", linestyle="-.")
+    log_axes(axis, "x")
+    axis.set(xlabel="step $t$", ylabel=r"error of the direction $\times\,\eta t\,/\,|r_\infty|$", ylim=(0, 2))
+    axis.legend(loc="lower right")

@@ -21,15 +21,29 @@ from theory_sim import (
 )
 from theory_sim.attention import normalized_loss_rate, normalized_norm, stall_norm, token_selection
 
+VARIANTS = {
+    "logistic": {},
+    "exponential": {"loss": "exponential"},
+    "correlation": {"loss": "correlation"},
+    "self-attention": {"self_attention": True},
+}
+"""The model with one thing changed: the loss, or where the queries are from."""
 
-def selection(*, inputs: int, tokens: int, dim: int, rule: str) -> Simulation:
-    """Return `token_selection` by one rule."""
-    return token_selection(inputs=inputs, tokens=tokens, dim=dim, rule=rule)
+
+def selection(*, inputs: int, tokens: int, dim: int, rule: str, variant: str) -> Simulation:
+    """Return `token_selection` by one rule, with a loss or with queries of its own."""
+    return token_selection(inputs=inputs, tokens=tokens, dim=dim, rule=rule, **VARIANTS[variant])
 
 
 SWEEP = Sweep(
     simulation=selection,
-    shape={"inputs": [6], "tokens": [8], "dim": [10], "rule": ["normalized", "published"]},
+    shape={
+        "inputs": [6],
+        "tokens": [8],
+        "dim": [10],
+        "rule": ["normalized", "published"],
+        "variant": list(VARIANTS),
+    },
     problem={"score_spread": [0.0, 1.0]},
     run={"step_size": [0.3]},
     problem_seeds=12,
@@ -39,6 +53,9 @@ SWEEP = Sweep(
         "quick": {},
         "paper": {"step_size": [0.1, 0.3], "problem_seeds": 64, "steps": log_spaced(100_000, per_decade=12)},
     },
+    where=lambda *, rule, variant, score_spread, **_: (
+        (variant == "logistic") | ((rule == "normalized") & (score_spread == 0))
+    ),
 )
 
 
@@ -64,9 +81,9 @@ def residual_share(data: xr.Dataset) -> Estimate:
     return last_share(data, "residual", by_seed(data, "residual_limit"))
 
 
-def cells(rule: str, score_spread: float = 0.0) -> dict:
+def cells(rule: str, score_spread: float = 0.0, variant: str = "logistic") -> dict:
     """Name the cells of a rule at the step size of the quick preset."""
-    return {"rule": rule, "score_spread": score_spread, "step_size": 0.3}
+    return {"rule": rule, "score_spread": score_spread, "step_size": 0.3, "variant": variant}
 
 
 MODEL = "arXiv:2308.16898, Theorem 4 (direction, without a rate)"
@@ -94,6 +111,30 @@ CLAIMS = [
             " percent more where a token's margin is within 1/100 of that of the support tokens, and fades late",
         )
         for spread, data in ((0.0, "equal scores of the other tokens"), (1.0, "data as drawn"))
+    ],
+    *[
+        Claim(
+            ids=("AT-A2", "AT-A-P2", "AT-A-M2"),
+            statement=f"{variant}, equal scores of the other tokens: the error of the direction falls like 1/t too",
+            source="arXiv:2308.16898, Theorem 4 under Assumption A (direction, without a rate)",
+            label="derived",
+            derivation=f"{why}:\n"
+            "the limit of the residual has other constants, the direction and the power of t are the same",
+            measure=partial(late_exponent, name="direction_error"),
+            at=cells("normalized", variant=variant),
+            control=cells("published"),
+            control_reason=STALLED,
+            prediction=Equals(-1, tolerance=0.05),
+            tolerance_reason="as for the logistic loss",
+        )
+        for variant, why in (
+            ("exponential", "l' at the optimal score is only a factor of each sequence's terms"),
+            ("correlation", "l' = -1 is only a factor of each sequence's terms"),
+            (
+                "self-attention",
+                "queries among the tokens change the constraints, not that they are linear in W",
+            ),
+        )
     ],
     Claim(
         ids=("AT-A2", "AT-A-P2"),
