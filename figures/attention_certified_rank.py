@@ -59,6 +59,7 @@ def draw_bound(axis, data):
             for name in ("active", "rank")
         )
         axis.plot(active, rank, ".", color=color, alpha=0.5, markersize=4)
+    draw_root(axis, runs)
     most = np.nanmax(runs["active"].where(runs["feasible"] > 0).to_numpy())
     line = np.arange(1, most + 1)
     theory_line(
@@ -70,6 +71,18 @@ def draw_bound(axis, data):
     )
     axis.set(xlabel="active constraints", ylabel="certified rank", ylim=(0, None))
     axis.legend(loc="upper left")
+
+
+def draw_root(axis, runs):
+    """Draw the conjectured law with the constant fitted to all instances, which lie across it at each n."""
+    found = runs["feasible"].to_numpy() > 0
+    active, rank = (runs[name].to_numpy()[found] for name in ("active", "rank"))
+    constant = rank @ np.sqrt(active) / active.sum()
+    line = np.linspace(1, active.max(), 50)
+    axis.plot(line, constant * np.sqrt(line), color="black", linestyle=":")
+    axis.plot(
+        [], [], color="black", linestyle=":", label=rf"${constant:.2f}\,\sqrt{{\mathrm{{active}}}}$ (fit)"
+    )
 
 
 def draw_tokens(axis, data):

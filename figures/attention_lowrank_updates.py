@@ -9,7 +9,7 @@ from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 
 from theory_sim import at_last, bootstrap, by_seed
-from theory_sim.attention import Setting, key_angle, mean_token_angle, stable_rank
+from theory_sim.attention import Setting, key_angle, mean_token_angle
 from theory_sim.plotting import COLORS, band, figure, interval, label_line, log_axes, panel_label, theory_line
 from theory_sim.study import load_module
 
@@ -51,8 +51,10 @@ def draw(data: xr.Dataset) -> Figure:
 def draw_spectra(axis: Axes, base: xr.Dataset, random: xr.Dataset) -> None:
     """Draw the singular values of the four updates, also with random labels."""
     for color, (name, symbol) in zip(COLORS, MATRICES.items(), strict=False):
-        # No claim rests on the stable rank: under random labels too one direction is by far the largest.
-        ranks = " / ".join(f"{final_stable_rank(cells, name).mean():.1f}" for cells in (base, random))
+        # It does not tell random labels apart: under them too one direction is by far the largest.
+        ranks = " / ".join(
+            f"{runs(cells.stable_rank.sel(matrix=name).isel(step=-1)).mean():.1f}" for cells in (base, random)
+        )
         for cells, style in ((base, "-"), (random, ":")):
             last = cells.singular_values.sel(matrix=name).isel(step=-1)
             share = runs(last / last.isel(singular_value=0), "singular_value")
@@ -93,14 +95,15 @@ def draw_angle(axis: Axes, base: xr.Dataset) -> None:
     for value in derived(BASE).values():
         theory_line(axis, later.step[[0, -1]], [value, value])
     label_line(axis, "derived, of the larger", float(later.step[0]), derived(BASE)["key"], xytext=(2, -9))
-    axis.set(xlabel="step", ylabel="angle to span($\\mu_1, \\mu_2$)", ylim=(0, 50))
+    axis.set(xlabel="step", ylabel="angle to span($\\mu_1, \\mu_2$)", ylim=(0, 70))
     axis.legend(ncols=2)
     panel_label(axis, "c", "angles; dotted: smaller")
 
 
 def draw_angles(axis: Axes, data: xr.Dataset) -> None:
-    """Draw the largest angles early in training against the derived ones, along each axis."""
-    then = data.assign(then=at_last(data.angle.sel(direction=1), data.train_loss >= 0.5))
+    """Draw the largest angles against the derived ones, along each axis: early in training, and small at its end."""
+    largest = data.angle.sel(direction=1)
+    then = data.assign(then=at_last(largest, data.train_loss >= 0.5), last=largest.isel(step=-1))
     for name, (symbol, marker) in ALONG.items():
         along = then.sel({axis: value for axis, value in BASE.items() if axis != name})
         for value in along[name].to_numpy():
@@ -113,13 +116,21 @@ def draw_angles(axis: Axes, data: xr.Dataset) -> None:
                 angles = by_seed(cell.sel(matrix=matrix), "then")
                 style = {"fmt": marker, "color": color, "markerfacecolor": "none", "markersize": 4}
                 interval(axis, predicted, bootstrap(angles[np.isfinite(angles)]), **style)
+                last = by_seed(cell.sel(matrix=matrix), "last").mean()
+                axis.plot(predicted, last, ".", color=color, markersize=3, zorder=1)
         axis.plot([], [], marker, color="0.4", markerfacecolor="none", markersize=4, label=f"along {symbol}")
+    axis.plot([], [], ".", color="0.4", markersize=3, label="last step")
     theory_line(axis, [0, 85], [0, 85])
     for color, symbol, place in zip(COLORS, ("W_Q", "W_K", "W_V"), (0.9, 0.8, 0.7), strict=False):
         axis.text(0.04, place, f"${symbol}$", color=color, transform=axis.transAxes)
-    axis.set(xlabel="derived angle, degrees", ylabel="angle at training loss 1/2", xlim=(0, 85), ylim=(0, 85))
+    axis.set(
+        xlabel="derived angle, degrees",
+        ylabel="angle at training loss 1/2, or last",
+        xlim=(0, 85),
+        ylim=(0, 85),
+    )
     axis.legend(loc="lower right")
-    panel_label(axis, "d", "leading planes, early")
+    panel_label(axis, "d", "leading planes, early and last")
 
 
 def derived(cell: dict[str, float]) -> dict[str, float]:
@@ -142,13 +153,6 @@ def draw_late(axis: Axes, base: xr.Dataset) -> None:
     axis.set(xlabel="step", ylabel="energy outside two directions", ylim=(1e-8, 3))
     axis.legend(ncols=2, loc="lower left")
     panel_label(axis, "f", "outside, as the loss falls")
-
-
-def final_stable_rank(cells: xr.Dataset, matrix: str) -> np.ndarray:
-    """Return the stable rank of one matrix's update after the last step, [runs]."""
-    last = cells.sel(matrix=matrix).isel(step=-1)
-    first = runs(last.singular_values.isel(singular_value=slice(0, 2)), "singular_value")
-    return stable_rank(first, runs(last.outside_energy))
 
 
 def draw_regime(axis: Axes, data: xr.Dataset) -> None:

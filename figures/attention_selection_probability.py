@@ -15,45 +15,62 @@ DIMS, PUBLISHED = STUDY.DIMS, STUDY.PUBLISHED
 LINES = {
     STUDY.SIZE: (COLORS[0], "$W$, n = T = 5"),
     STUDY.FACTORS: (COLORS[1], "$KQ^T$, n = T = 5"),
-    STUDY.SEQUENCES: (COLORS[2], "$W$, n = 20"),
-    STUDY.LONG: (COLORS[3], "$W$, T = 20"),
+    STUDY.TEN: (COLORS[2], "$W$, n = 10"),
+    STUDY.SEQUENCES: (COLORS[4], "$W$, n = 20"),
+    STUDY.LONGER: (COLORS[3], "$W$, T = 10"),
+    STUDY.LONG: (COLORS[5], "$W$, T = 20"),
+    STUDY.SHORT: (COLORS[6], "$W$, T = 3"),
 }
+SHOWN = {
+    "global": [line for line in LINES if line != STUDY.SHORT],
+    "local": [STUDY.SIZE, STUDY.FACTORS],
+    "near_support": [STUDY.SIZE, STUDY.FACTORS],
+    "all_support": [STUDY.SIZE, STUDY.SHORT],
+}
+"""The lines of each conclusion; of three tokens the exact count alone, which nothing published is compared with."""
 
 
 def draw(data: xr.Dataset) -> Figure:
-    data = data.isel(max_dim=0, step_size=0)
-    fig, axes = figure(columns=2, panels=(1, 3), height=2.4)
+    data = data.sel(max_dim=data["max_dim"][0], step_size=data["step_size"][-1], init_scale=1.0)
+    fig, axes = figure(columns=2, panels=(1, 3), height=2.6)
     for axis, letter, title, name in zip(
         axes,
         "abc",
-        ("optimal tokens", "locally optimal tokens", "support tokens alone"),
-        ("global", "local", "all_active"),
+        ("optimal tokens", "locally optimal tokens", "support tokens alone (B.1)"),
+        ("global", "local", "near_support"),
         strict=True,
     ):
         panel_label(axis, letter, title)
-        shown = LINES if name == "global" else list(LINES)[:2]
-        for line in shown:
+        for line in SHOWN[name]:
             draw_line(axis, data, name, line)
-            if name == "local":
-                draw_saturated(axis, data, line)
         log_axes(axis, "x")
         axis.set_xticks(DIMS, [str(d) for d in DIMS])
         axis.set(xlabel="dimension $d$", ylabel="share of problems", ylim=(-0.03, 1.05))
+    for line in SHOWN["local"]:
+        draw_saturated(axes[1], data, line)
+    for line in SHOWN["all_support"]:
+        draw_line(axes[2], data, "all_support", line, style="--")
     axes[0].plot([], [], "x", color="black", markersize=5, label="published")
-    axes[0].plot([], [], ":", color="black", label="saturated")
-    axes[1].legend(*axes[0].get_legend_handles_labels(), loc="lower right")
+    axes[0].plot([], [], ":", color="black", label="attention on single tokens")
+    axes[1].legend(*axes[0].get_legend_handles_labels(), loc="lower right", fontsize=6)
+    axes[2].plot([], [], "-", color="black", label="mean margin below 1.1")
+    axes[2].plot([], [], "--", color="black", label="all margins 1")
+    axes[2].plot([], [], "--", color=LINES[STUDY.SHORT][0], label="T = 3")
+    axes[2].legend(loc="upper left")
     return fig
 
 
-def draw_line(axis, data, name, line):
+def draw_line(axis, data, name, line, style="-"):
+    """Draw one size's shares with their intervals, and the published ones as crosses."""
     color, label = LINES[line]
     axes = dict(zip(("parameterization", "inputs", "tokens"), line, strict=True))
-    points = PUBLISHED[name].get(line, {})
+    points = PUBLISHED.get(name, {}).get(line, {})
     axis.plot(list(points), list(points.values()), "x", color=color, markersize=5, zorder=5)
     if all(value in data[axis_name] for axis_name, value in axes.items()):
         runs = computed(data.sel({axis_name: [value] for axis_name, value in axes.items()}))
         share = cellwise(lambda cell: proportion(by_seed(cell, name)))(runs)
-        interval(axis, runs["dim"].to_numpy(), share, color=color, label=label, linestyle="-")
+        shown = label if name == "global" else None
+        interval(axis, runs["dim"].to_numpy(), share, color=color, label=shown, linestyle=style)
 
 
 def draw_saturated(axis, data, line):

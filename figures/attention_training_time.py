@@ -1,11 +1,15 @@
 """Training time: losses on one clock, its constancy, attention's mass, and how many confusion tokens are too many."""
 
+from pathlib import Path
+
 import numpy as np
 
 from theory_sim import bootstrap, by_seed, computed, time_to
 from theory_sim.attention import confusion_constant
 from theory_sim.plotting import COLORS, band, figure, interval, label_line, log_axes, panel_label, theory_line
+from theory_sim.study import load_module
 
+STUDY = load_module(Path(__file__).parents[1] / "sweeps" / Path(__file__).name)
 ARROW = {"arrowstyle": "->", "color": COLORS[6], "linewidth": 0.8, "shrinkA": 0, "shrinkB": 0}
 
 
@@ -111,6 +115,9 @@ def draw_failure(axis, data):
         if random.sizes["confusion_fraction"]:
             means = by_seed(random, "test_error", "confusion_fraction").mean(axis=0)
             axis.plot(random.confusion_fraction / 0.45, means, color=color, linestyle=":")
+    fine = np.linspace(0, ratios[-1], 400)
+    theory_line(axis, fine, [STUDY.count_error(0.45, 0.45 * ratio) for ratio in fine])
+    axis.text(0.2, 0.05, "sloping dashed: least of\nany learner of counts", fontsize=6.5)
     for place, text, side in (
         (confusion_constant(), "1/(2e): c is below\n(Theorem 1, as recalled)", 3),
         (1.0, "as many", -34),
@@ -118,5 +125,5 @@ def draw_failure(axis, data):
         axis.axvline(place, color="black", linestyle=(0, (4, 1.6)), linewidth=1)
         label_line(axis, text, place, 0.3 if side > 0 else 0.04, xytext=(side, 0))
     axis.set(xlabel=r"$\alpha_\# / \alpha_*$", ylabel="test error, last step", ylim=(-0.02, 0.7))
-    axis.legend(loc="center left", bbox_to_anchor=(0.22, 0.3))
+    axis.legend(loc="center left", bbox_to_anchor=(0.22, 0.33))
     panel_label(axis, "d", "confusion tokens; dotted: random labels")

@@ -106,6 +106,8 @@ def draw_times(axis, data):
         points = []
         for value, cell in computed(data.sel(rebalance=beta), "init_scale"):
             times = time_to(cell["step"].to_numpy(), by_seed(cell, "error", "step"), 1e-10)
+            if np.isinf(times).any():
+                continue  # the small starts of the crossover, whose decay is longer than the record
             axis.plot(np.full(len(times), value), times, color=color, alpha=0.5, **POINT)
             points.append((value, np.exp(np.log(times).mean())))
         axis.plot(*np.transpose(points), color=color, label=label)

@@ -6,7 +6,13 @@ from matplotlib.figure import Figure
 
 from theory_sim import by_seed, time_to
 from theory_sim.plotting import COLORS, band, figure, log_axes, panel_label, theory_line
-from theory_sim.sensing import symmetric_error_asymptote, weight_normalized_curve
+from theory_sim.sensing import (
+    symmetric_error_asymptote,
+    weight_normalized_curve,
+    weight_normalized_edge,
+    weight_normalized_factor,
+    weight_normalized_rate,
+)
 
 FIXED = ("dim", "true_rank", "max_rank", "condition_number", "step_size", "core_step_size")
 NORMALIZED, PLAIN, ACCURACY = "weight-normalised", "GD", 0.02
@@ -20,6 +26,10 @@ def draw(data: xr.Dataset) -> Figure:
     draw_curves(population, data.sel(oversampling=seen), theory=True)
     panel_label(gaussian, "b", f"$m = {measured}\\,nr$")
     draw_curves(gaussian, data.sel(oversampling=measured), theory=False)
+    wedge = draw_wedge(gaussian, data.sel(oversampling=measured, algorithm=NORMALIZED).isel(rank=-1))
+    # An exponential is straight here, and the wedge of its slopes is seen.
+    gaussian.set(xscale="linear", xlim=(0, 300))
+    gaussian.legend(handles=[wedge], loc="lower left")
     draw_iterations(ranks, data)
     return fig
 
@@ -41,10 +51,32 @@ def draw_curves(axis, data, *, theory):
             theory_line(axis, steps[visible], curve[visible])
             late = steps > 100
             limit = symmetric_error_asymptote(steps[late], rank, len(values), step_size)
-            theory_line(axis, steps[late], limit, label="predicted" if color == COLORS[0] else None)
+            last = rank == data["rank"].to_numpy()[-1]
+            theory_line(axis, steps[late], limit, label="predicted" if last else None)
     log_axes(axis)
     axis.set(xlabel="step $t$", ylabel="error (dotted: gradient descent)", ylim=(1e-10, 3))
     axis.legend(loc="lower left")
+
+
+def draw_wedge(axis, cell):
+    """Draw and return where an error goes that falls by the mean curvature, or by the least, from 1e-3 on."""
+    steps, errors = cell["step"].to_numpy(), np.median(by_seed(cell, "error", "step"), axis=0)
+    dim, true_rank, rank = int(cell["dim"]), int(cell["true_rank"]), int(cell["rank"])
+    count = int(cell["oversampling"]) * dim * true_rank
+    late = steps[errors < 1e-3]
+    least, mean = (
+        1e-3
+        * np.exp(
+            weight_normalized_rate(cell["step_size"].item() * curvature, 1 / cell["condition_number"].item())
+            * (late - late[0])
+        )
+        for curvature in (
+            weight_normalized_edge(count, dim, true_rank, rank),
+            weight_normalized_factor(count, rank),
+        )
+    )
+    label = f"predicted\nslopes,\nk = {rank}"
+    return axis.fill_between(late, mean, least, color="black", alpha=0.25, linewidth=0, label=label)
 
 
 def draw_iterations(axis, data):

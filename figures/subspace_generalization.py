@@ -7,7 +7,7 @@ from theory_sim import by_seed, computed
 from theory_sim.plotting import COLORS, band, figure, label_line, log_axes, panel_label, theory_line
 from theory_sim.subspace import generalization_bound
 
-LEVELS, MIDDLE = 64, 45
+LEVELS, SCALES, MIDDLE = 64, 7, 45
 
 
 def draw(data: xr.Dataset) -> Figure:
@@ -29,15 +29,15 @@ def draw(data: xr.Dataset) -> Figure:
         column = computed(chosen.sel(examples=[most], dim=chosen["dim"][chosen["dim"] > 0]))
         dims = column["dim"].to_numpy()
         band(by_dim, dims, by_seed(column, "gap", "dim"), color=color, marker="o", label=f"{labels} labels")
-    theory_line(by_examples, examples, generalization_bound(MIDDLE, LEVELS, examples))
-    label_line(
-        by_examples, "bound", examples[0], generalization_bound(MIDDLE, LEVELS, examples[0]), xytext=(2, 4)
-    )
+    bounds = generalization_bound(MIDDLE, LEVELS, examples, scales=SCALES)
+    theory_line(by_examples, examples, bounds)
+    label_line(by_examples, "bound", examples[0], bounds[0], xytext=(2, 4))
     theory_line(by_examples, examples, 0.3 * (examples / examples[0]) ** -0.5, linewidth=0.6, color="0.5")
     label_line(by_examples, "slope -1/2", examples[-1], 0.3 * (examples[-1] / examples[0]) ** -0.5, color="0.4",
                xytext=(-2, 4), horizontalalignment="right")  # fmt: skip
-    theory_line(by_dim, dims, generalization_bound(dims, LEVELS, most))
-    label_line(by_dim, "bound", dims[0], generalization_bound(dims[0], LEVELS, most), xytext=(2, 6))
+    bounds = generalization_bound(dims, LEVELS, most, scales=SCALES)
+    theory_line(by_dim, dims, bounds)
+    label_line(by_dim, "bound", dims[0], bounds[0], xytext=(2, 6))
     theory_line(by_dim, dims, 0.12 * (dims / dims[0]) ** 0.5, linewidth=0.6, color="0.5")
     label_line(by_dim, "slope 1/2", dims[-1], 0.12 * (dims[-1] / dims[0]) ** 0.5, color="0.4", xytext=(-2, 4),
                horizontalalignment="right")  # fmt: skip

@@ -15,12 +15,12 @@ def draw(data: xr.Dataset) -> Figure:
     for axis, letter, source in zip(axes, "ab", ("related", "unrelated"), strict=False):
         panel_label(axis, letter, f"{source} source, width {widest}")
         for color, steps in zip(COLORS, data["pretraining"].to_numpy(), strict=False):
-            draw_share(
-                axis, data.sel(source=source, width=widest, pretraining=[steps]), color, f"{steps} steps"
-            )
+            chosen = data.sel(source=source, width=widest, pretraining=[steps])
+            if chosen["complete"].any():
+                draw_share(axis, chosen, color, f"{steps} steps")
     panel_label(axes[2], "c", "related source, all of it")
     longest = int(data["pretraining"].max())
-    for color, width in zip(COLORS[3:], data["width"].to_numpy(), strict=False):
+    for color, width in zip(COLORS[4:], data["width"].to_numpy(), strict=False):
         draw_share(
             axes[2], data.sel(source="related", width=width, pretraining=[longest]), color, f"width {width}"
         )

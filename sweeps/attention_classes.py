@@ -75,6 +75,11 @@ def energy_beyond_two(data: xr.Dataset) -> Estimate:
     return bootstrap(by_seed(data.assign(beyond=1 - two / total), "beyond", "query_key_scale", "matrix"))
 
 
+def stable_ranks(data: xr.Dataset) -> Estimate:
+    """Stable rank of the updates after the last step, for each number of classes and each matrix."""
+    return bootstrap(by_seed(data.isel(step=-1), "stable_rank", "classes", "matrix"))
+
+
 def test_error(data: xr.Dataset) -> Estimate:
     """Test error after the last step."""
     return bootstrap(by_seed(data.isel(step=-1), "test_error", "classes"))
@@ -129,6 +134,21 @@ CLAIMS = [
         control={"label_noise": 0.0, "classes": 4, "matrix": ["value", "output"]},
         control_reason="four classes need four directions. Random labels are no control: a small start amplifies few"
         " directions, whatever the labels",
+    ),
+    Claim(
+        ids=("AT-C1", "AT-C3"),
+        statement="K classes: the stable rank of dW_V and dW_O is between K - 1 and K",
+        source="derived",
+        label="derived",
+        derivation="By symmetry of the classes K - 1 directions, differences, have one singular value s, and their\n"
+        "sum another, r: the stable rank is K - 1 + (r/s)^2 where r <= s, as for heads that sum to zero.",
+        measure=stable_ranks,
+        prediction=Equals(lambda data: data["classes"].to_numpy()[:, None] - 0.5, tolerance=0.5),
+        tolerance_reason="r from 0 to s",
+        at={**BASE, "matrix": ["value", "output"]},
+        control={**RANDOM, "matrix": ["value", "output"]},
+        control_reason="random labels: one direction of the data is amplified most, whatever the number of classes",
+        remark="written when the values had been seen. dW_Q and dW_K have 1.8, 2.4, 2.5, 2.0 for K = 2, 3, 4, 6",
     ),
     *[
         Claim(

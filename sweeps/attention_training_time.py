@@ -30,6 +30,7 @@ from theory_sim.attention import confusion_constant, pattern_transformer
 BASE = {"relevant_fraction": 0.45, "confusion_fraction": 0.0, "token_noise": 0.1, "label_noise": 0.0}
 OCTAVES = 2 ** np.arange(5, 11)
 """Steps between which attention's gain is measured."""
+TOKENS = 12
 SUCCESS = 1e-3
 """The test loss below which a run of the published experiments is a success (AT-B-S2, unconfirmed)."""
 
@@ -38,7 +39,7 @@ def patterns(*, max_width: int = 32) -> Simulation:
     """The transformer of 32 neurons on sequences of 12 tokens, new ones at every step."""
     return pattern_transformer(
         dim=16,
-        tokens=12,
+        tokens=TOKENS,
         max_width=max_width,
         samples=8,
         test_samples=256,
@@ -118,20 +119,48 @@ def constancy(data: xr.Dataset, level: float) -> Estimate:
     return found if whole.all() else found._replace(doubts=(*found.doubts, never))
 
 
-def last_error(data: xr.Dataset) -> Estimate:
-    """Test error after the last step."""
-    return bootstrap(by_seed(data.isel(step=-1), "test_error", "confusion_fraction"))
+def clock_exponent(data: xr.Dataset, *candidates: str) -> Estimate:
+    """Return the log-log slope of the time to a test loss of 0.1 along the first candidate with several values."""
+    axes = [name for name in ("relevant_fraction", "query_key_scale", "step_size") if name in data.dims]
+    axis = next(name for name in candidates if name in axes)
+    axes = [name for name in axes if name != axis]
+    times = time_to(data.step.to_numpy(), by_seed(data, "test_loss", *axes, axis, "step"), 0.1)
+    x = np.log(data[axis].to_numpy())
+    x = (x - x.mean()) / np.square(x - x.mean()).sum()
+    return bootstrap(np.log(times) @ x, window="first step of test loss 0.1")
+
+
+def count_error(relevant_fraction: float, confusion_fraction: float, tokens: int = TOKENS) -> float:
+    """Return the least error of a learner that sees the counts of both discriminative patterns in a sequence.
+
+    Counts `(a, b)` of a label and `(b, a)` of the other cannot be told apart: the rarer of the two is misread.
+    """
+    place = (np.arange(10_000) + 0.5) / 10_000
+    own = np.floor(relevant_fraction * tokens + place).astype(int)
+    other = np.floor((relevant_fraction + confusion_fraction) * tokens + place).astype(int) - own
+    chance = np.zeros((tokens + 1, tokens + 1))
+    np.add.at(chance, (own, other), 1 / place.size)
+    return float(np.minimum(chance, chance.T).sum() / 2)
+
+
+def excess_error(data: xr.Dataset) -> Estimate:
+    """Test error after the last step less that of the best learner of counts, at each alpha_#."""
+    return bootstrap(excess(computed(data)))
+
+
+def excess(data: xr.Dataset) -> np.ndarray:
+    """Return the test error after the last step less `count_error`, `[seeds, alpha_#]`."""
+    errors = by_seed(data.isel(step=-1), "test_error", "confusion_fraction")
+    return errors - [
+        count_error(float(data.relevant_fraction), float(one)) for one in data.confusion_fraction
+    ]
 
 
 def failure_boundary(data: xr.Dataset) -> Estimate:
-    """Ratio alpha_# / alpha_* at which half of the runs end with a test error above 5%, an upper limit of what can be.
-
-    With 12 tokens the counts tie in 32% of the sequences at alpha_# = 0.36: no learner is below 16% there.
-    """
+    """Ratio alpha_# / alpha_* at which half of the runs end 5% above the error of the best learner of counts."""
     data = computed(data)
-    errors = by_seed(data.isel(step=-1), "test_error", "confusion_fraction")
     ratios = data.confusion_fraction.to_numpy() / float(data.relevant_fraction)
-    return crossing(ratios, (errors > 0.05).astype(float), 0.5)
+    return crossing(ratios, (excess(data) > 0.05).astype(float), 0.5)
 
 
 def gains(data: xr.Dataset) -> np.ndarray:
@@ -206,30 +235,79 @@ CLAIMS = [
                 BEYOND,
                 "alpha_# up to 0.44 alpha_*, beyond c: the first drift of outputs is that of alpha_* - alpha_#, so that"
                 " T grows at least by 0.45 / (0.45 - 0.2) = 1.8 at one alpha_*; 3 others face 5 relevant tokens",
-                "few sequences are left on the hinge then, and the fewer tokens are relevant the longer they last",
+                "few sequences are left on the hinge then, and the fewer tokens are relevant the longer they last;"
+                " of the test error no clock can be told: it is 0 within 70 steps at alpha_* = 0.2, mostly before the"
+                " first record elsewhere",
             ),
         )
         for scale in (0.3, 1.0)
+    ],
+    *[
+        Claim(
+            ids=("AT-B1", "AT-B-P1", "AT-B-T1"),
+            statement=f"the time to a test loss of 0.1 falls like 1/{symbol}, {words}",
+            source=f"{PAPER}, Theorem 1 (T = Theta(1/(eta alpha_*)))",
+            label="paper",
+            measure=lambda data, axes=axes: clock_exponent(data, *axes),
+            prediction=Equals(-1, tolerance=0.1),
+            tolerance_reason="the loss is interpolated between records that lie 20% apart: 2% of a time at the start of"
+            " an axis over a factor of 4; the largest steps are few, 22, so that one more is 5% of them",
+            at=at,
+            control=control,
+            control_reason=reason,
+        )
+        for symbol, words, axes, at, control, reason in (
+            (
+                "eta",
+                "at each alpha_* and from both starts",
+                ("step_size", "query_key_scale"),
+                CLEAN,
+                {**CLEAN, "step_size": 0.4},
+                "along another axis: the scale of W_Q(0) and W_K(0) sets no clock, since W_V and W_O are learnt first",
+            ),
+            (
+                "alpha_*",
+                "at each eta and from both starts",
+                ("relevant_fraction",),
+                CLEAN,
+                {**NOISY, "step_size": 0.4},
+                "noise of norm 1.2 > 1: what is left of alpha_* above c (sigma + tau) counts (AT-B-T4)",
+            ),
+        )
     ],
     Claim(
         ids=("AT-B4", "AT-B-T1"),
         statement="at all alpha_# / alpha_* computed below 1/(2e) training succeeds",
         source=f"{PAPER}, Theorem 1 (alpha_* >= alpha_# / c for some c < 1/(2e); c as recalled)",
         label="unconfirmed",
-        measure=last_error,
+        measure=excess_error,
         prediction=AtMost(0.01),
-        tolerance_reason="two of the 256 test sequences of a run: 0.8%",
+        tolerance_reason="two of the 256 test sequences of a run: 0.8%; above what no learner of counts can do",
         at={**CONFUSED, **FEW, **PAPER_START},
         control={**MOST, "confusion_fraction": [0.43], **PAPER_START},
-        control_reason="nearly as many confusion tokens as relevant ones: the majority vote itself errs on 38%",
+        control_reason="nearly as many confusion tokens as relevant ones: attention falls on both alike",
     ),
     Claim(
         ids=("AT-B4",),
-        statement="training succeeds beyond alpha_# / alpha_* = 1/(2e), up to where the counts of tokens begin to tie",
+        statement="training succeeds beyond alpha_# / alpha_* = 1/(2e): there half of the runs are within 5% of the"
+        " least error that the counts of tokens allow",
         source=f"{PAPER}, Theorem 1 (sufficient; the true boundary is open)",
         label="unconfirmed",
         measure=failure_boundary,
         prediction=AtLeast(confusion_constant()),
+        at={**CONFUSED, **PAPER_START},
+        control={**CONFUSED, "label_noise": 1.0, **PAPER_START},
+        control_reason="random labels are never learnt, however few the confusion tokens",
+    ),
+    Claim(
+        ids=("AT-B4",),
+        statement="only ties of counts stop it: up to alpha_# = 0.96 alpha_* the test error is within 5% of the least",
+        source="a conjecture: attention and neurons that add tokens up can vote",
+        label="unconfirmed",
+        measure=excess_error,
+        prediction=AtMost(0.05),
+        tolerance_reason="a success of the claim before",
+        remark="at 0.96 it is a tenth above the least: counts of 6 and 5 are read worse than a vote reads them",
         at={**CONFUSED, **PAPER_START},
         control={**CONFUSED, "label_noise": 1.0, **PAPER_START},
         control_reason="random labels are never learnt, however few the confusion tokens",

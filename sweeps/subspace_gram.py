@@ -17,11 +17,15 @@ DIMS = [20, 50, 100]
 Measure = Callable[[xr.Dataset], Estimate]
 
 
-def wanted(projection, cols, dim, start, projected, **_):  # type: ignore[no-untyped-def]
-    """D = 1024 for Fastfood alone; other starts and descents for one-hot projections alone."""
-    changes = (cols != 100) + (start != 0.02) + (projected == 0)
+def wanted(projection, cols, dim, start, projected, problem_seed, **_):  # type: ignore[no-untyped-def]
+    """One change at a time: D = 1024 for Fastfood; other starts and descents for a few one-hot projections.
+
+    Those are for identities and controls, which few show as well.
+    """
+    changes = 1 * (cols != 100) + (start != 0.02) + (projected == 0)  # of truth values alone, + is "or"
     return (changes == 0) | (
-        (changes == 1) & np.where(cols != 100, projection == "fastfood", projection == "one_hot")
+        (changes == 1)
+        & np.where(cols != 100, projection == "fastfood", (projection == "one_hot") & (problem_seed < 64))
     )
 
 
@@ -52,11 +56,11 @@ def mean_of(name: str) -> Measure:
     return measure
 
 
-def largest_of(name: str) -> Measure:
-    """Return the measure of the largest value of a metric at the end, over seeds and dimensions."""
+def largest_of(*names: str) -> Measure:
+    """Return the measure of the largest value of some metrics at the end, over seeds and dimensions."""
 
     def measure(data: xr.Dataset) -> Estimate:
-        values = by_seed(data.isel(step=-1), name, "dim").max(axis=1)
+        values = np.max([by_seed(data.isel(step=-1), name, "dim").max(axis=1) for name in names], axis=0)
         return bootstrap(values, np.max)
 
     return measure
@@ -170,8 +174,9 @@ CLAIMS = [
         statement="one-hot projections, signed or not, are isometries in every dimension: P^T P = I",
         source=f"{UNI_LORA}, abstract (recalled as its Theorem 1)",
         label="derived",
-        derivation="Rows are one-hot, so that columns do not overlap, and column j has n_j entries of square 1/n_j.",
-        measure=cellwise(largest_of("isometry_error"), keep=("dim",)),
+        derivation="Rows are one-hot, so that columns do not overlap, and column j has n_j entries of square 1/n_j.\n"
+        "Measured on all columns P e_j, with which the product by P^T must agree, not on the diagonal that this says.",
+        measure=cellwise(largest_of("isometry_error", "transpose_error"), keep=("dim",)),
         prediction=AtMost(1e-12),
         tolerance_reason="an identity in float64, stated to 1e-12",
         at={**PLAIN, "projection": ["one_hot", "signed_one_hot"]},

@@ -6,8 +6,27 @@ import numpy as np
 import optax
 import xarray as xr
 
-from theory_sim import Claim, Estimate, MatchesCurve, Simulation, Sweep, bootstrap, by_seed, computed
-from theory_sim.subspace import MLP, LeNet, intrinsic_dimension, missing_mnist, mnist, subspace_training
+from theory_sim import (
+    AtLeast,
+    Claim,
+    Estimate,
+    MatchesCurve,
+    Simulation,
+    Sweep,
+    bootstrap,
+    by_seed,
+    computed,
+)
+from theory_sim.subspace import (
+    MLP,
+    LeNet,
+    compression,
+    description_length,
+    intrinsic_dimension,
+    missing_mnist,
+    mnist,
+    subspace_training,
+)
 from theory_sim.subspace.published import MNIST_ACCURACY
 
 missing = missing_mnist
@@ -45,7 +64,7 @@ SWEEP = Sweep(
     problem_seeds=5,
     steps=[EPOCH, 2 * EPOCH],
     presets={
-        "smoke": {"network": ["fc"], "dim": [0, 300, 500, 1000], "problem_seeds": 2, "steps": [20]},
+        "smoke": {"network": ["fc"], "dim": [0, 300, 500, 1000, 1500], "problem_seeds": 2, "steps": [20]},
         "quick": {},
         "paper": {"dim": PAPER_DIMS, "problem_seeds": 5, "steps": [e * EPOCH for e in (1, 2, 5, 10, 20)]},
     },
@@ -74,42 +93,55 @@ def accuracy(data: xr.Dataset) -> Estimate:
     return bootstrap(scores[:, np.isin(dims, SHARED)])
 
 
+def described_accuracy(data: xr.Dataset) -> Estimate:
+    """Mean test accuracy at each dimension."""
+    return bootstrap(by_seed(data.isel(step=-1), "test_accuracy", "dim"))
+
+
 PAPER = "arXiv:1804.08838, official notebooks"
 NAMES = {"fc": "784-200-200-10", "lenet": "LeNet"}
-D_INT90 = {"fc": [750.0, 550.0], "lenet": [290.0, 275.0]}  # 525 to 575 with the individual baseline of fc
 OTHER = {"fc": "lenet", "lenet": "fc"}
-
-INDIVIDUAL = {"fc": "525 to 575, of which the middle is taken", "lenet": "275"}
+# Global and individual baseline. Of fc the middles of what was published: 725 to 900 over three seeds with the global
+# one, where the curve of their mean passes 0.9 at 806, and 525 to 575.
+D_INT90 = {"fc": [806.0, 550.0], "lenet": [290.0, 275.0]}
+PUBLISHED = {
+    "fc": "750, 725 to 900 by seed (global), 525 to 575 (individual)",
+    "lenet": "290 (global), 275 (individual)",
+}
+EPOCHS = "after 2 epochs (20 in the preset paper) where it had 100"
+WEIGHTS, MOST = 199_210, 1500  # of 784-200-200-10, and the largest d that was published for it
+# What the quick preset measured.
+REMARKS = {
+    "fc": "after 2 of 100 epochs the accuracy still rises: at d = 750 it was 0.872 after the first and is 0.887, 0.007"
+    " below the published one, where 0.01 in accuracy is 200 dimensions",
+    "lenet": "after 2 of 100 epochs the accuracy still rises: at d = 300 it was 0.877 after the first and is 0.896,"
+    " 0.007 below the published one",
+}
 
 CLAIMS = [
     *[
         Claim(
-            ids=("SU-A1-4", "SU-A1-N1"),
+            ids=("SU-A1-4", "SU-A1-F4", "SU-A1-N1"),
             statement=f"d_int90 of {NAMES[network]} on MNIST, global and individual baseline, is the"
-            f" published one to 40%, after far"
-            " fewer epochs",
-            source=f"{PAPER}: {D_INT90[network][0]:g} (global), {INDIVIDUAL[network]} (individual)",
+            f" published one to 10%, {EPOCHS}",
+            source=f"{PAPER}: {PUBLISHED[network]}",
             label="paper",
             measure=both_baselines,
-            prediction=MatchesCurve(D_INT90[network], relative_tolerance=0.4),
-            tolerance_reason="2 epochs (20 in the preset paper) of Adam at 0.03 without L2 against 100 at"
-            " 0.001 with L2 1e-4:"
-            " near 0.9 a loss of 0.02 in accuracy moves the crossing by a third, and the published values"
-            " scatter by 10%",
+            prediction=MatchesCurve(D_INT90[network], relative_tolerance=0.1),
+            tolerance_reason="how far the published values of one network lie apart by seed. Nothing is left for fewer"
+            " epochs, Adam at 0.03 without L2 in place of 0.001 with 1e-4, or dimensions 250 apart: what they cost is"
+            " the finding",
             at={"network": network},
             control={"network": OTHER[network]},
             control_reason=f"{NAMES[OTHER[network]]} has another intrinsic dimension",
-            remark="after 2 epochs the accuracy at d = 750 is 0.005 below the published one: a flat crossing moves far"
-            if network == "fc"
-            else "",
+            remark=REMARKS[network],
         )
         for network in ("fc", "lenet")
     ],
     *[
         Claim(
             ids=("SU-A1-N5",),
-            statement=f"test accuracy of {NAMES[network]} at d = 300, 500, 1000 is the published one to 4%,"
-            f" after far fewer epochs",
+            statement=f"test accuracy of {NAMES[network]} at d = 300, 500, 1000 is the published one to 4%, {EPOCHS}",
             source=f"{PAPER}, curves after 100 epochs",
             label="paper",
             measure=accuracy,
@@ -121,4 +153,19 @@ CLAIMS = [
         )
         for network in ("fc", "lenet")
     ],
+    Claim(
+        ids=("SU-A1-F5",),
+        statement=f"a network of {WEIGHTS:,} weights that {description_length(MOST) / 8000:.0f} kB describe, d ="
+        f" {MOST} numbers and two seeds in place of {WEIGHTS / 250:.0f} kB, reaches 90% on MNIST after 2 epochs",
+        source="arXiv:1804.08838, abstract: descriptions more than 100 times shorter in some cases",
+        label="paper",
+        measure=described_accuracy,
+        prediction=AtLeast(0.9),
+        tolerance_reason=f"none: d = {MOST} is {compression(WEIGHTS, MOST):.0f} times shorter, and the published"
+        f" accuracy there is {MNIST_ACCURACY['fc'][MOST]:g}",
+        at={"network": "fc", "dim": [MOST]},
+        control={"network": "fc", "dim": [300]},
+        control_reason=f"{compression(WEIGHTS, 300):.0f} times shorter is too short: the published accuracy at d = 300"
+        f" is {MNIST_ACCURACY['fc'][300]:g}",
+    ),
 ]

@@ -12,6 +12,8 @@ SMALL = {"dim": 6, "tokens": 5, "max_width": 8, "samples": 12, "test_samples": 1
 SIMULATION = adapted_transformer(**SMALL, max_rank=4, max_classes=3)
 HYPER = SIMULATION.hyper._replace(adapter_rank=3, step_size=0.2)
 KEY = jax.random.key(5)
+USED = {0: [True, True, False], 1: [False, False, True]}
+"""Which of `W_Q`, `W_K`, `W_V` have adapters, without and with `value_adapters`."""
 RUN = jax.jit(rollout(SIMULATION, [0, 12]))
 
 
@@ -20,9 +22,12 @@ def problem():
     return jax.jit(SIMULATION.sample)(jax.random.key(0), SIMULATION.setting._replace(classes=3))
 
 
-def test_a_step_follows_the_gradient_by_both_factors(problem):
-    state = jax.jit(SIMULATION.init)(jax.random.key(1), problem, HYPER)
-    state = state._replace(left=jax.random.normal(jax.random.key(2), state.left.shape))
+@pytest.mark.parametrize("of_values", [0, 1])
+def test_a_step_follows_the_gradient_by_both_factors_and_by_the_matrices_without_adapters(problem, of_values):
+    used, hyper = np.array(USED[of_values]), HYPER._replace(value_adapters=of_values)
+    state = jax.jit(SIMULATION.init)(jax.random.key(1), problem, hyper)
+    left = jnp.where(used[:, None, None], jax.random.normal(jax.random.key(2), state.left.shape), 0.0)
+    state = state._replace(left=left)
     adapted = [w + b @ a for w, b, a in zip(state.start[:3], state.left, state.right, strict=True)]
     state = state._replace(weights=Weights(*adapted, state.start.output))
     place = (np.asarray(jax.random.uniform(KEY, (4,), jnp.float32)) * 12).astype(int)
@@ -30,25 +35,43 @@ def test_a_step_follows_the_gradient_by_both_factors(problem):
     head = heads(3, 8, most=3, width=8)
 
     @jax.jit
-    def loss(left, right):
-        moved = [w + b @ a for w, b, a in zip(state.start[:3], left, right, strict=True)]
-        return hinge(neurons(Weights(*moved, state.start.output), tokens, 3) @ head.T, labels, 3).mean()
+    def loss(left, right, whole, output):
+        moved = [w + b @ a if one else w for w, b, a, one in zip(whole, left, right, used, strict=True)]
+        return hinge(neurons(Weights(*moved, output), tokens, 3) @ head.T, labels, 3).mean()
 
-    after = jax.jit(SIMULATION.step)(KEY, problem, HYPER, state)
-    slopes = jax.grad(loss, argnums=(0, 1))(state.left, state.right)
-    for before, now, slope in zip((state.left, state.right), (after.left, after.right), slopes, strict=True):
-        assert float(jnp.abs(slope).max()) > 1e-3
-        np.testing.assert_allclose(before - now, 0.2 * slope, atol=1e-12)
-    np.testing.assert_array_equal(after.weights.output, state.start.output)
+    after = jax.jit(SIMULATION.step)(KEY, problem, hyper, state)
+    slopes = jax.grad(loss, argnums=(0, 1, 2, 3))(
+        state.left, state.right, state.start[:3], state.start.output
+    )
+    for before, now, slope in zip((state.left, state.right), (after.left, after.right), slopes, strict=False):
+        assert float(jnp.abs(slope[used]).max()) > 1e-3
+        np.testing.assert_allclose((before - now)[used], 0.2 * slope[used], atol=1e-12)
+    for i in np.flatnonzero(~used):
+        np.testing.assert_allclose(state.weights[i] - after.weights[i], 0.2 * slopes[2][i], atol=1e-12)
+    for i in np.flatnonzero(used):
+        product = state.start[i] + after.left[i] @ after.right[i]
+        np.testing.assert_allclose(after.weights[i], product, atol=1e-12)
+    moved = 0.0 if of_values else 0.2 * slopes[3]
+    np.testing.assert_allclose(state.weights.output - after.weights.output, moved, atol=1e-12)
 
 
-def test_updates_have_the_rank_of_the_adapter_and_the_full_arm_more(problem):
+@pytest.mark.parametrize("of_values", [0, 1])
+def test_updates_have_the_rank_of_the_adapter_and_full_matrices_more(problem, of_values):
+    hyper, used = HYPER._replace(value_adapters=of_values), np.array(USED[of_values])
     for rank in (1, 3):
-        values = RUN(KEY, problem, HYPER._replace(adapter_rank=rank)).records["singular_values"][-1, :3]
-        assert np.all(values[:, rank:] < 1e-6 * values[:, :1])
-        assert np.all(values[:, rank - 1] > 1e-6 * values[:, 0])
-    full = RUN(KEY, problem, HYPER._replace(adapter_rank=0)).records["singular_values"][-1, :3]
+        values = RUN(KEY, problem, hyper._replace(adapter_rank=rank)).records["singular_values"][-1, :3]
+        assert np.all(values[used][:, rank:] < 1e-6 * values[used][:, :1])
+        assert np.all(values[used][:, rank - 1] > 1e-6 * values[used][:, 0])
+        assert np.all(values[~used][:, 4] > 1e-6 * values[~used][:, 0])
+    full = RUN(KEY, problem, hyper._replace(adapter_rank=0)).records["singular_values"][-1, :3]
     assert np.all(full[:, 4] > 1e-6 * full[:, 0])
+
+
+def test_adapters_that_start_at_zero_never_move(problem):
+    run = RUN(KEY, problem, HYPER._replace(adapter_scale=0.0))
+    np.testing.assert_array_equal(run.state.weights.query, run.state.start.query)
+    np.testing.assert_array_equal(run.state.weights.key, run.state.start.key)
+    assert np.any(run.state.weights.value != run.state.start.value)
 
 
 def test_a_masked_rank_is_the_smaller_adapter(problem):

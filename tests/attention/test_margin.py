@@ -130,20 +130,31 @@ def test_nuclear_weights_have_lower_rank_and_a_rank_that_is_certified():
 
 
 @pytest.mark.parametrize("norm", NORMS)
+@pytest.mark.parametrize("shape", [*SHAPES, (6, 8, 10)])
 @SIDE_BY_SIDE
-@given(SEEDS)
-def test_weights_turn_with_the_data_and_shrink_where_it_grows(norm, seed):
-    tokens, queries, selected = instances(seed, (2, 3, 6))
-    turn = np.linalg.qr(np.random.default_rng(seed).normal(size=(6, 6)))[0]
-    plain = solve_all(tokens, queries, selected, norm=norm).weights
-    turned = solve_all(tokens @ turn, queries @ turn, selected, norm=norm).weights
+@given(seed=SEEDS)
+def test_weights_turn_with_the_data_and_shrink_where_it_grows(shape, norm, seed):
+    tokens, queries, selected = instances(seed, shape)
+    turn = np.linalg.qr(np.random.default_rng(seed).normal(size=(shape[2], shape[2])))[0]
+    plain = solve_all(tokens, queries, selected, norm=norm)
+    turned = solve_all(tokens @ turn, queries @ turn, selected, norm=norm)
     # x -> x c scales (x - x')^T W z by c, and so does z -> z c: W is divided by each of the two factors.
-    scaled = solve_all(5.0 * tokens, 0.25 * queries, selected, norm=norm).weights
+    scaled = solve_all(5.0 * tokens, 0.25 * queries, selected, norm=norm)
+    sizes = np.array([norm_of(weights, norm) for weights in plain.weights])
+    # A margin that is almost none is known to fewer digits, and so is whether there is one.
+    clear = (sizes < 1e4) & np.asarray(plain.feasible)
+    assert clear.any() or shape == SHAPES[0]
     # With fewer constraints than dimensions the nuclear optimum is rarely degenerate, but it need not be unique.
     tolerance = 1e-6 if norm == "frobenius" else 1e-4
-    size = np.linalg.norm(plain, axis=(1, 2))[:, None, None]
-    np.testing.assert_allclose(turned / size, turn.T @ plain @ turn / size, atol=tolerance)
-    np.testing.assert_allclose(1.25 * scaled / size, plain / size, atol=tolerance)
+    back = turn @ turned.weights @ turn.T
+    for found, same in ((turned, back), (scaled, 1.25 * scaled.weights)):
+        hopeless = ~np.asarray(plain.feasible)
+        assert not np.any(np.asarray(found.feasible) & hopeless)
+        assert np.all(np.asarray(found.feasible)[clear])
+        values = np.array([norm_of(weights, norm) for weights in same])
+        np.testing.assert_allclose(values[clear] / sizes[clear], 1, atol=1e-8)
+        difference = (same - plain.weights)[clear] / sizes[clear, None, None]
+        np.testing.assert_allclose(difference, 0, atol=tolerance)
 
 
 @pytest.mark.parametrize("norm", NORMS)
@@ -234,6 +245,7 @@ def test_prompt_agrees_with_cvxpy(shape, seed):
     assert bool(found.feasible) == np.isfinite(value)
     if found.feasible:
         assert found.gap < 1e-8
+        assert np.linalg.norm(found.prompt) == pytest.approx(value, rel=1e-6)
         np.testing.assert_allclose(found.prompt, prompt.value, atol=1e-5 * value)
 
 
@@ -268,6 +280,7 @@ TOKENS, QUERIES, SELECTED = np.ones((2, 3, 4)), np.ones((2, 4)), np.array([0, 2]
         ),
         (lambda: generalized_max_margin(TOKENS, QUERIES, TOKENS[..., 0] > 2), "got none in sequence 0"),
         (lambda: prompt_max_margin(TOKENS[0], SELECTED), "keys must have shape"),
+        (lambda: prompt_max_margin(TOKENS[..., :0], SELECTED), "keys must have at least 1 dimension"),
         (lambda: prompt_max_margin(TOKENS * np.inf, SELECTED), "keys must be finite, got inf"),
     ],
 )
@@ -280,6 +293,24 @@ def test_a_wrong_instance_is_refused_in_one_line(call, message):
 def test_shapes_are_checked_under_transformations():
     with pytest.raises(ValueError, match="queries must have shape"):
         jax.jit(max_margin)(TOKENS, QUERIES[:1], SELECTED)
+
+
+@pytest.mark.parametrize("place", [-1, -4, 3, 2**31 - 1])
+def test_a_token_that_does_not_exist_is_not_feasible_where_it_cannot_be_refused(place):
+    tokens, queries, selected = (a[0] for a in instances(1, (2, 3, 6)))
+    for solve in (
+        *(partial(max_margin, tokens, queries, norm=norm) for norm in NORMS),
+        partial(prompt_max_margin, tokens),
+        lambda chosen: prompt_max_margin(tokens, chosen, jnp.array([1.0, 0.0])),
+    ):
+        solve = jax.jit(solve)  # noqa: PLW2901
+        assert solve(jnp.asarray(selected)).feasible
+        found = solve(jnp.asarray(selected).at[0].set(place))
+        assert not found.feasible
+        assert np.isnan(found.gap)
+    margins = attention_margins(np.eye(6), tokens, queries, jnp.array([place, 0]))
+    assert np.all(np.isnan(margins[0]))
+    assert np.all(np.isfinite(margins[1]))
 
 
 @pytest.mark.parametrize("norm", NORMS)

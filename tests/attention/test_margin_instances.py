@@ -1,12 +1,15 @@
 """Random max margin problems: sizes by masks, the rank's and the feasibility's predictions, solving in pieces."""
 
+import warnings
 from functools import cache, partial
 
 import cvxpy
+import hypothesis.strategies as st
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from hypothesis import example, given, settings
 
 from theory_sim.attention import (
     feasibility_inputs,
@@ -61,6 +64,90 @@ def test_a_masked_instance_is_the_instance_of_its_size(norm):
         assert found["gap"][i] < 1e-9
 
 
+LARGE = {"points": 42, "max_inputs": 6, "max_tokens": 8, "max_dim": 10}
+"""The size of Fig. 7 of arXiv:2308.16898 as the largest: one program for instances of all sizes up to it."""
+# A gap g leaves sqrt(2 g) of Frobenius weights open; a semidefinite problem gets no more than these, and not always.
+CLARABEL = {"frobenius": (1e-12,), "nuclear": (1e-10, 1e-9, 1e-8)}
+
+
+@cache
+def solver_of_pairs(norm):
+    simulation = margin_instances(**LARGE, norm=norm)
+
+    def one(seed, setting):
+        problem = simulation.sample(jax.random.key(seed), setting)
+        return problem, max_margin_of_pairs(problem.left, problem.right, norm=norm)
+
+    return simulation.setting, jax.jit(one)
+
+
+def reference(left, right, norm):
+    """Return the least norm, infinite where infeasible, and the weights, by CVXPY and CLARABEL."""
+    weights = cvxpy.Variable((left.shape[1], left.shape[1]))
+    rows = (left[:, None, :] * right[:, :, None]).reshape(
+        len(left), -1
+    )  # columns of the weights one after the other
+    objective = cvxpy.sum_squares(weights) if norm == "frobenius" else cvxpy.normNuc(weights)
+    problem = cvxpy.Problem(cvxpy.Minimize(objective), [rows @ cvxpy.vec(weights, order="F") >= 1])
+    for gap in CLARABEL[norm]:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            problem.solve(solver=cvxpy.CLARABEL, tol_gap_rel=gap, tol_gap_abs=gap, tol_feas=10 * gap)
+        if problem.status in (cvxpy.OPTIMAL, cvxpy.INFEASIBLE):
+            break
+    assert problem.status in (cvxpy.OPTIMAL, cvxpy.INFEASIBLE)
+    return np.sqrt(problem.value) if norm == "frobenius" else problem.value, weights.value
+
+
+def unique(left, right, dual):
+    """Tell whether the nuclear optimum is surely unique.
+
+    Optima are `U S V^T` with `U, V` where `D` has singular value 1, and meet with equality what has a multiplier: they
+    are one if these equalities determine a symmetric S.
+    """
+    u, values, vt = np.linalg.svd((left * dual[:, None]).T @ right)
+    count = np.sum(values > 1 - 1e-6)
+    kept = dual > 1e-6 * dual.sum()
+    products = np.einsum("ka,kb->kab", left[kept] @ u[:, :count], right[kept] @ vt[:count].T)
+    places = np.triu_indices(count)
+    rows = (products + products.swapaxes(1, 2))[:, places[0], places[1]]
+    return len(rows) >= len(places[0]) and np.linalg.svd(rows, compute_uv=False)[-1] > 1e-2
+
+
+@pytest.mark.parametrize("norm", ["frobenius", "nuclear"])
+@settings(max_examples=60)
+@example(inputs=6, tokens=8, dim=10, seed=0, unit=1, optimal=1)
+@example(inputs=1, tokens=2, dim=1, seed=0, unit=1, optimal=0)
+@given(
+    inputs=st.integers(1, 6),
+    tokens=st.integers(2, 8),
+    dim=st.integers(1, 10),
+    seed=st.integers(0, 2**31 - 1),
+    unit=st.integers(0, 1),
+    optimal=st.integers(0, 1),
+)
+def test_instances_of_all_sizes_agree_with_cvxpy(norm, inputs, tokens, dim, seed, unit, optimal):
+    setting, solve = solver_of_pairs(norm)
+    drawn = setting._replace(inputs=inputs, tokens=tokens, dim=dim, unit=unit, optimal=optimal)
+    problem, found = jax.tree.map(np.asarray, solve(seed, drawn))
+    left, right = (part[: inputs * (tokens - 1), :dim] for part in (problem.left, problem.right))
+    sizes = np.linalg.svd(found.weights, compute_uv=False)
+    size = np.linalg.norm(sizes) if norm == "frobenius" else sizes.sum()
+    if found.feasible and size > 1e4:
+        return  # a margin too small for the reference to be one
+    value, weights = reference(left, right, norm)
+    assert found.feasible == np.isfinite(value)
+    if not found.feasible:
+        assert found.gap <= 1e-7
+        return
+    assert found.gap <= 1e-8
+    assert size == pytest.approx(value, rel=1e-6)
+    assert np.all(found.weights[dim:] == 0)
+    assert np.all(found.weights[:, dim:] == 0)
+    if norm == "frobenius" or unique(problem.left, problem.right, found.dual):
+        np.testing.assert_allclose(found.weights[:dim, :dim], weights, atol=1e-5 * value)
+
+
 def test_tokens_are_drawn_as_told():
     simulation = margin_instances(points=16, max_inputs=4, max_tokens=5, max_dim=6)
     draw = lambda **changes: simulation.sample(jax.random.key(3), simulation.setting._replace(**changes))  # noqa: E731
@@ -87,6 +174,8 @@ def test_pairs_are_refused_in_one_line():
         max_margin_of_pairs(np.ones((3, 2)), np.ones((3, 2)), norm="l1")
     with pytest.raises(ValueError, match="points must be at least 1, got 0"):
         margin_instances(**SIZES | {"points": 0})
+    with pytest.raises(ValueError, match=r"max_dim must be a whole number, got 6\.5"):
+        margin_instances(**SIZES | {"max_dim": 6.5})
     with pytest.raises(ValueError, match="solver must be one of interior, splitting, got 'scs'"):
         margin_instances(**SIZES, solver="scs")
     with pytest.raises(

@@ -203,6 +203,7 @@ def test_relaxed_prompts_agree_with_cvxpy_and_prove_it(shape, seed):
     if not found.feasible:
         assert found.gap < 1e-7
         return
+    assert np.linalg.norm(found.prompt) == pytest.approx(value, rel=1e-6)
     np.testing.assert_allclose(found.prompt, expected, atol=1e-5 * value)
     assert (rows @ found.prompt - bounds).min() > -1e-9 * value
     assert found.dual.min() >= 0
@@ -221,6 +222,7 @@ def test_heads_agree_with_cvxpy(seed):
     value, expected = shortest(labels[:, None] * points, np.ones(4))
     assert bool(found.feasible) == np.isfinite(value)
     if found.feasible:
+        assert np.linalg.norm(found.head) == pytest.approx(value, rel=1e-6)
         np.testing.assert_allclose(found.head, expected, atol=1e-5 * value)
 
 
@@ -312,6 +314,7 @@ KEYS, SELECTED = np.ones((2, 3, 4)), np.array([0, 2])
     ("call", "message"),
     [
         (lambda: prompt_attention(inputs=0, tokens=2, dim=3), "inputs must be at least 1, got 0"),
+        (lambda: prompt_attention(inputs=2.5, tokens=2, dim=3), "inputs must be a whole number, got 2.5"),
         (lambda: prompt_attention(inputs=1, tokens=1, dim=3), "tokens must be at least 2, got 1"),
         (lambda: prompt_attention(inputs=1, tokens=2, dim=0), "dim must be at least 1, got 0"),
         (

@@ -62,3 +62,5 @@ def test_training_ends_at_the_optimal_attention_and_at_one_token_without_penalty
     assert found["selected"] == found["predicted"] == 6
     with pytest.raises(ValueError, match="tokens must be at least 2, got 1"):
         quadratic_head(tokens=1)
+    with pytest.raises(ValueError, match=r"tokens must be a whole number, got 2\.5"):
+        quadratic_head(tokens=2.5)

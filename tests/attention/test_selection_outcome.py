@@ -9,7 +9,7 @@ import pytest
 from theory_sim.attention import attention_margins, max_margin, selection_outcome
 from theory_sim.attention.selection_gradient import token_scores
 from theory_sim.attention.token_selection import attention_weights
-from theory_sim.simulation import rollout
+from theory_sim.simulation import rollout, trajectory
 
 SIZES = {"inputs": 3, "tokens": 4, "max_dim": 6}
 
@@ -82,8 +82,57 @@ def test_conclusions_are_those_of_a_plain_count(found):
         assert runs.conclusions["local"][i] == (bool(solution.feasible) and all(beaten))
 
 
+def test_support_tokens_are_counted_exactly_beside_the_published_mean(found):
+    parameterization, drawn, runs = found
+    norm = "nuclear" if parameterization == "key_query" else "frobenius"
+    told = {name: runs.conclusions[name] for name in ("all_support", "near_support")}
+    assert np.all(told["all_support"] <= told["near_support"])
+    for i in range(12):
+        problem = jax.tree.map(lambda x, i=i: x[i], drawn.problem)
+        best = np.asarray(token_scores(problem)).argmax(axis=1)
+        solution = max_margin(problem.tokens, problem.queries, best, norm=norm)
+        margins = np.asarray(attention_margins(solution.weights, problem.tokens, problem.queries, best))
+        others = margins[np.arange(4) != best[:, None]]
+        assert told["all_support"][i] == (bool(solution.feasible) and bool(np.all(others < 1.00001)))
+        assert told["near_support"][i] == (bool(solution.feasible) and others.mean() < 1.1)
+
+
+def test_exact_counts_are_those_of_the_linear_system_and_rise_with_the_dimension():
+    simulation = selection_outcome(inputs=3, tokens=3, max_dim=24)
+    run = trajectory(simulation, [1])
+
+    def one(seed, setting):
+        drawn = simulation.sample(jax.random.key(seed), setting)
+        return drawn.problem, run(jax.random.key(seed), drawn, simulation.hyper)
+
+    shares = []
+    for dim in (2, 24):
+        setting = simulation.setting._replace(dim=dim)
+        problems, told = jax.jit(jax.vmap(one, (0, None)))(np.arange(24), setting)
+        for i in range(24):
+            tokens, queries = np.asarray(problems.tokens[i]), np.asarray(problems.queries[i])
+            best = np.asarray(problems.labels[i][:, None] * (tokens @ problems.head[i])).argmax(axis=1)
+            rows = np.stack(
+                [
+                    np.kron(tokens[n, best[n]] - tokens[n, t], queries[n])
+                    for n in range(3)
+                    for t in range(3)
+                    if t != best[n]
+                ]
+            )
+            gram = rows @ rows.T
+            solved = np.linalg.matrix_rank(gram) == 6
+            alone = solved and bool(np.all(np.linalg.solve(gram, np.ones(6)) >= 0))
+            assert told["all_support"][i] == alone
+        shares.append(np.mean(told["all_support"]))
+    assert shares[0] < 0.2
+    assert shares[1] > 0.8
+
+
 def test_bad_requests_are_refused_in_one_line():
     with pytest.raises(ValueError, match="tokens must be at least 2, got 1"):
         selection_outcome(inputs=3, tokens=1, max_dim=4)
+    with pytest.raises(ValueError, match=r"inputs must be a whole number, got 2\.5"):
+        selection_outcome(inputs=2.5, tokens=3, max_dim=4)
     with pytest.raises(ValueError, match="parameterization must be one of weights, key_query"):
         selection_outcome(inputs=3, tokens=2, max_dim=4, parameterization="both")

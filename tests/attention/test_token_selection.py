@@ -335,6 +335,8 @@ def test_a_query_of_zero_starts_a_key_and_query_with_its_own_step():
     ("changes", "message"),
     [
         ({"inputs": 0}, "inputs must be at least 1, got 0"),
+        ({"inputs": 2.5}, "inputs must be a whole number, got 2.5"),
+        ({"tokens": "2"}, "tokens must be a whole number, got '2'"),
         ({"tokens": 1}, "tokens must be at least 2, got 1"),
         ({"dim": 0}, "dim must be at least 1, got 0"),
         ({"rule": "adam"}, "rule must be one of gradient, normalized, published, polyak, power, got 'adam'"),
@@ -342,6 +344,7 @@ def test_a_query_of_zero_starts_a_key_and_query_with_its_own_step():
         ({"parameterization": "kq"}, "parameterization must be one of weights, key_query, got 'kq'"),
         ({"key_dim": 2}, "key_dim needs parameterization='key_query', got key_dim=2 without it"),
         ({"key_dim": 0, "parameterization": "key_query"}, "key_dim must be at least 1, got 0"),
+        ({"key_dim": 2.0, "parameterization": "key_query"}, "key_dim must be a whole number, got 2.0"),
     ],
 )
 def test_bad_requests_are_refused_in_one_line(changes, message):

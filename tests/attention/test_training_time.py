@@ -59,4 +59,20 @@ def test_the_boundary_of_failure_skips_ratios_that_were_not_computed():
         {"test_error": ((*dims, "step"), errors), "complete": (dims, there)},
         {"confusion_fraction": ratios, "relevant_fraction": 0.5, "step": [10]},
     )
+    # With a half and less than three tenths, counts of 12 tokens never tie: the least error is 0.
     assert STUDY.failure_boundary(data).value == pytest.approx(0.5)
+
+
+@pytest.mark.parametrize(("axis", "power"), [("relevant_fraction", -1.0), ("step_size", -1.0)])
+def test_the_exponent_of_a_planted_clock_is_found_along_each_axis(axis, power):
+    found = STUDY.clock_exponent(planted(9.0), axis)
+    np.testing.assert_allclose(found.value, power, atol=0.02)
+
+
+@pytest.mark.parametrize(
+    ("relevant", "confusion", "least"),
+    # 6 of 12 own tokens against 3; always 6 against 6; 6 against 5 or 6; counts (5, 6), (6, 5): see the study.
+    [(0.5, 0.25, 0.0), (0.5, 0.5, 0.5), (0.5, 5.5 / 12, 0.25), (0.45, 0.43, 0.38)],
+)
+def test_the_least_error_of_counts_is_that_of_ties_and_of_votes_lost(relevant, confusion, least):
+    assert STUDY.count_error(relevant, confusion) == pytest.approx(least, abs=1e-3)

@@ -1,5 +1,7 @@
 """The simulation: gradient, rotation, masking, batching, precision, platforms, shapes, wrong requests."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -77,7 +79,7 @@ def test_rotated_patterns_and_weights_give_the_rotated_step(problem, state):
     )
     start = state._replace(weights=turned(state.weights), start=turned(state.start))
     move = jax.jit(SIMULATION.step)
-    for step in range(3):
+    for step in range(15):
         key = jax.random.fold_in(KEY, step)
         state = move(key, problem, LARGER_START, state)
         start = move(key, rotated, LARGER_START, start)
@@ -85,9 +87,11 @@ def test_rotated_patterns_and_weights_give_the_rotated_step(problem, state):
         lambda a, b: np.testing.assert_allclose(a, b, atol=1e-12), turned(state.weights), start.weights
     )
     test = problem.test._replace(tokens=problem.test.tokens @ rotation.T)
+    rotated = rotated._replace(test=test)
     observe = jax.jit(SIMULATION.observe)
-    before = observe(problem, LARGER_START, state)
-    after = observe(rotated._replace(test=test), LARGER_START, start)
+    conclude = jax.jit(partial(SIMULATION.conclude, records={}))
+    before = observe(problem, LARGER_START, state), conclude(problem, LARGER_START, state=state)
+    after = observe(rotated, LARGER_START, start), conclude(rotated, LARGER_START, state=start)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), before, after)
 
 
@@ -152,20 +156,39 @@ def test_metrics_have_their_declared_dimensions(problem):
         assert list(metrics[name].shape) == ([2] if name in result.records else []) + own, name
 
 
-def test_the_error_of_the_value_matrix_has_its_size_and_changes_no_other_draw(problem):
+@pytest.mark.parametrize(
+    ("axis", "scale", "names"), [("value_error", 0.3, ["value"]), ("query_key_error", 0.3, ["query", "key"])]
+)
+def test_the_error_of_a_matrix_has_its_size_and_changes_no_other_draw(problem, axis, scale, names):
     init = jax.jit(jax.vmap(SIMULATION.init, (0, None, None)))
     keys = jax.random.split(KEY, 2000)
     exact, off, twice = (
-        init(keys, problem, LARGER_START._replace(value_error=error)) for error in (0.0, 0.1, 0.2)
+        init(keys, problem, LARGER_START._replace(**{axis: size})) for size in (0.0, 0.1, 0.2)
     )
-    np.testing.assert_array_equal(exact.weights.value, np.broadcast_to(0.3 * np.eye(6), (2000, 6, 6)))
-    error = np.asarray(off.weights.value - exact.weights.value)
-    np.testing.assert_allclose(twice.weights.value - exact.weights.value, 2 * error, atol=1e-15)
-    # The square of a vector of six Gaussians has a relative spread of sqrt(2/6).
-    square = np.sum((error @ np.asarray(problem.patterns[0])) ** 2, axis=1)
-    assert abs(square.mean() / 0.01 - 1) < 4.5 * np.sqrt(2 / 6 / 2000)
-    np.testing.assert_array_equal(off.weights.output, exact.weights.output)
+    for name in Weights._fields:
+        start, moved, further = (getattr(each.weights, name) for each in (exact, off, twice))
+        if name not in names:
+            np.testing.assert_array_equal(moved, start)
+            continue
+        np.testing.assert_array_equal(start, np.broadcast_to(scale * np.eye(6), (2000, 6, 6)))
+        error = np.asarray(moved - start)
+        np.testing.assert_allclose(further - start, 2 * error, atol=1e-15)
+        # The square of a vector of six Gaussians has a relative spread of sqrt(2/6).
+        square = np.sum((error @ np.asarray(problem.patterns[0])) ** 2, axis=1)
+        assert abs(square.mean() / 0.01 - 1) < 4.5 * np.sqrt(2 / 6 / 2000)
     np.testing.assert_array_equal(off.shuffle, exact.shuffle)
+
+
+def test_small_neurons_that_no_test_sequence_activates_are_counted(problem):
+    run = RUN(KEY, problem, LARGER_START)
+    output = np.array(run.state.weights.output)
+    output[:3] *= 1e-3
+    weights = run.state.weights._replace(output=jnp.asarray(output))
+    state = run.state._replace(weights=weights)
+    active = np.asarray(neurons(weights, problem.test.tokens, 3)).max(axis=0)[:3] > 0
+    found = jax.jit(partial(SIMULATION.conclude, records={}))(problem, LARGER_START, state=state)
+    assert float(found["small_fraction"]) == 3 / 8
+    assert float(found["small_inactive"]) == pytest.approx(1 - active.mean())
 
 
 def test_angles_and_responses_are_those_of_the_updates_with_zeros_where_nothing_is_in_use():
@@ -293,7 +316,32 @@ def five_classes():
 def test_cells_that_get_other_data_than_one_might_think_are_told():
     simulation = five_classes()
     setting = simulation.setting._replace(classes=np.array([2, 3]), patterns=np.array(3))
-    (message, cells), *more = simulation.caution(setting, simulation.hyper).items()
-    assert "fractions that sum to less than 1" in message
-    assert cells.tolist() == [False, True]
-    assert not more
+    told = {text: np.broadcast_to(cells, 2).tolist() for text, cells in caution(simulation, setting)}
+    assert [text.partition(":")[0] for text, cells in told.items() if any(cells)] == [
+        "classes = patterns, fractions that sum to less than 1"
+    ]
+    assert [False, True] in told.values()
+
+
+def caution(simulation, setting):
+    return simulation.caution(setting, simulation.hyper).items()
+
+
+@pytest.mark.parametrize(
+    ("classes", "relevant", "confusion", "warned"),
+    [
+        (2, 0.1, 0.6, True),
+        (2, 0.3, 0.3, True),
+        (2, 0.4, 0.1, False),
+        (2, 0.0, 0.0, False),
+        (4, 0.3, 0.6, False),
+        (4, 0.2, 0.6, True),
+    ],
+)
+def test_labels_that_a_majority_vote_misses_are_told(classes, relevant, confusion, warned):
+    simulation = five_classes()
+    setting = simulation.setting._replace(
+        classes=classes, relevant_fraction=relevant, confusion_fraction=confusion
+    )
+    told = [text for text, cells in caution(simulation, setting) if np.any(cells)]
+    assert ["majority vote" in text for text in told] == [True] * warned

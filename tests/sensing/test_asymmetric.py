@@ -219,6 +219,7 @@ def test_a_change_that_noise_prevents_is_cautioned_and_told(tmp_path):
         ({"max_rank": 6}, "max_rank must be at most cols = 5, got 6"),
         ({"true_rank": 6}, "true_rank must be at most cols = 5, got 6"),
         ({"measurements": 0}, "measurements must be at least 1, or None"),
+        ({"cols": 5.5}, "cols must be a whole number, got 5.5"),
         ({"spectrum": "flat"}, "spectrum must be one of linear, geometric, got 'flat'"),
     ],
 )

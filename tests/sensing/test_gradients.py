@@ -1,11 +1,22 @@
-"""The direction of a step is the gradient of the loss that is recorded, by central differences of that number."""
+"""A step goes along the gradient of the loss that is recorded, by central differences of that number.
+
+Of a preconditioned step it is what the preconditioner was applied to.
+"""
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from theory_sim.sensing import asymmetric_gd, subgradient, symmetric_gd
+from theory_sim.sensing import (
+    asymmetric_gd,
+    gauss_newton,
+    prec_gd,
+    scaled_gd,
+    subgradient,
+    symmetric_gd,
+    weight_normalized,
+)
 from theory_sim.sensing.robust import _field, _residual
 
 WIDTH = 1e-5
@@ -62,3 +73,73 @@ def test_the_direction_of_the_robust_step_off_the_kinks():
     )
     direction = 2 * _field(problem, hyper, residual, "l1") @ state.factor
     np.testing.assert_allclose(direction, measured, atol=1e-8)
+
+
+def test_the_direction_of_the_least_squares_step():
+    simulation = subgradient(dim=6, true_rank=2, max_rank=3, measurements=40, loss="l2", start="orthogonal")
+    problem, hyper = drawn(simulation), simulation.hyper._replace(init_scale=0.7, samples=30)
+    state = simulation.init(KEY, problem, hyper)
+    measured = slopes(
+        lambda factor: simulation.observe(problem, hyper, state._replace(factor=factor))["excess_loss"],
+        state.factor,
+    )
+    direction = 2 * _field(problem, hyper, _residual(problem, state.factor), "l2") @ state.factor
+    np.testing.assert_allclose(direction, measured, atol=1e-8)
+    moved = state.factor - simulation.step(KEY, problem, hyper, state).factor
+    cosine = jnp.vdot(moved, measured) / (jnp.linalg.norm(moved) * jnp.linalg.norm(measured))
+    np.testing.assert_allclose(cosine, 1, atol=1e-12)
+
+
+@pytest.mark.parametrize("factory", [scaled_gd, prec_gd])
+def test_the_preconditioned_step_times_its_damped_gram_matrix(factory):
+    simulation = factory(dim=6, true_rank=2, max_rank=3, measurements=30)
+    problem, hyper = drawn(simulation), simulation.hyper._replace(step_size=1.0, init_scale=0.7)
+    state = simulation.init(KEY, problem, hyper)
+
+    def loss(factor):
+        return simulation.observe(problem, hyper, state._replace(factor=factor))["loss"]
+
+    damping = jnp.sqrt(loss(state.factor)) if factory is prec_gd else hyper.damping
+    moved = state.factor - simulation.step(KEY, problem, hyper, state).factor
+    gram = state.factor.T @ state.factor + damping * jnp.eye(3)
+    np.testing.assert_allclose(moved @ gram, slopes(loss, state.factor), atol=1e-8)
+
+
+def test_either_half_step_of_gauss_newton_solves_for_the_gradient_at_the_newest_factors():
+    simulation = gauss_newton(dim=6, true_rank=2, max_rank=3, measurements=40)
+    problem, hyper = drawn(simulation), simulation.hyper._replace(step_size=1.0, init_scale=0.7)
+    state = simulation.init(KEY, problem, hyper)
+    new = simulation.step(KEY, problem, hyper, state)
+
+    def loss(left, right):
+        return simulation.observe(problem, hyper, state._replace(left=left, right=right))["loss"]
+
+    of_left = slopes(lambda left: loss(left, state.right), state.left)
+    of_right = slopes(lambda right: loss(new.left, right), state.right)
+    np.testing.assert_allclose((state.left - new.left) @ state.right.T @ state.right, of_left, atol=1e-8)
+    np.testing.assert_allclose((state.right - new.right) @ new.left.T @ new.left, of_right, atol=1e-8)
+
+
+def test_the_weight_normalised_steps():
+    simulation = weight_normalized(dim=6, true_rank=2, max_rank=3, measurements=40)
+    problem = drawn(simulation)
+    state = simulation.init(KEY, problem, simulation.hyper)
+    core = jax.random.normal(jax.random.key(2), (3, 3))
+    state = state._replace(core=core + core.T)
+
+    def loss(factor, core):
+        # A packed operator sees symmetric matrices alone.
+        moved = state._replace(factor=factor, core=(core + core.T) / 2)
+        return simulation.observe(problem, None, moved)["loss"]
+
+    only_factor = simulation.hyper._replace(step_size=WIDTH, core_step_size=0.0)
+    moved = (state.factor - simulation.step(KEY, problem, only_factor, state).factor) / WIDTH
+    euclidean = slopes(lambda factor: loss(factor, state.core), state.factor)
+    inner = state.factor.T @ euclidean
+    tangent = euclidean - state.factor @ (inner + inner.T) / 2
+    # The retraction bends the step by half its length times the gradient.
+    np.testing.assert_allclose(moved, tangent, atol=WIDTH * float(jnp.linalg.norm(tangent)) ** 2)
+    only_core = simulation.hyper._replace(step_size=0.0, core_step_size=1.0)
+    new = simulation.step(KEY, problem, only_core, state)
+    measured = slopes(lambda core: loss(state.factor, core), state.core)
+    np.testing.assert_allclose(state.core - new.core, measured, atol=1e-8)

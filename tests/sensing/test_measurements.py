@@ -9,7 +9,18 @@ import numpy as np
 import pytest
 from hypothesis import given
 
-from theory_sim.sensing import adjoint, gaussian, general_gaussian, measure, packed_size, unvech, vech
+from theory_sim.sensing import (
+    adjoint,
+    asymmetric_gd,
+    gaussian,
+    general_gaussian,
+    measure,
+    packed_size,
+    symmetric_gd,
+    unvech,
+    vech,
+)
+from theory_sim.simulation import trajectory
 
 SEEDS = st.integers(0, 2**31 - 1)
 SHAPES = st.sampled_from([(1, 3), (2, 1), (5, 7), (8, 40)])
@@ -224,6 +235,40 @@ def test_forward_derivative_of_a_batch_is_the_linear_map_itself():
     np.testing.assert_allclose(derivative, many(matrices), atol=1e-13)
 
 
+def test_a_packed_operator_has_half_the_bytes_and_keeps_them_in_a_program():
+    size = {"dim": 40, "measurements": 100}
+    packed = jax.tree.leaves(gaussian(jax.random.key(0), **size))
+    general = jax.tree.leaves(general_gaussian(jax.random.key(0), rows=40, cols=40, measurements=100))
+    assert [leaf.nbytes for leaf in packed] == [100 * 820 * 8] * 2
+    assert [leaf.nbytes for leaf in general] == [100 * 1600 * 8] * 2
+    matrix = jnp.eye(40)
+    memory = jax.jit(measure).lower(gaussian(jax.random.key(0), **size), matrix).compile().memory_analysis()
+    assert memory.argument_size_in_bytes <= 2 * 100 * 820 * 8 + matrix.nbytes + 1024
+    # No unpacked copy.
+    assert memory.temp_size_in_bytes < 100 * 820 * 8 / 4
+
+
+@pytest.mark.parametrize("form", ["symmetric", "asymmetric"])
+def test_a_run_more_takes_no_array_of_the_operators_size(form):
+    """Of one problem: what a program needs for 16 runs beyond what it needs for 8, from the compiler's own account."""
+    dim, measurements, ranks = 24, 600, {"true_rank": 2, "max_rank": 4, "measurements": 600}
+    simulation = (
+        symmetric_gd(dim=dim, **ranks) if form == "symmetric" else asymmetric_gd(rows=dim, cols=dim, **ranks)
+    )
+    run = trajectory(simulation, [0, 5, 10])
+    problem = simulation.sample(jax.random.key(0), simulation.setting)
+
+    def temporary(count):
+        keys = jax.random.split(jax.random.key(1), count)
+        many = jax.jit(jax.vmap(lambda key, problem: run(key, problem, simulation.hyper), (0, None)))
+        return many.lower(keys, problem).compile().memory_analysis().temp_size_in_bytes
+
+    each = (temporary(16) - temporary(8)) / 8
+    # A run has its residuals, its estimate and their likes: far from m n^2 numbers, or half of them if packed.
+    assert each < 8 * measurements * dim**2 / 20
+    assert each < 8 * 20 * (measurements + dim**2)
+
+
 @pytest.mark.parametrize(("dim", "measurements", "name"), [(0, 3, "dim"), (3, 0, "measurements")])
 def test_sizes_below_one_are_refused(dim, measurements, name):
     with pytest.raises(ValueError, match=f"{name} must be at least 1, got 0"):
@@ -231,6 +276,14 @@ def test_sizes_below_one_are_refused(dim, measurements, name):
     if name == "measurements":
         with pytest.raises(ValueError, match=f"{name} must be at least 1, got 0"):
             general_gaussian(jax.random.key(0), rows=dim, cols=dim, measurements=measurements)
+
+
+def test_sizes_that_are_no_whole_numbers_are_refused():
+    with pytest.raises(ValueError, match=r"^measurements must be a whole number, got 2.5$"):
+        gaussian(jax.random.key(0), dim=3, measurements=2.5)
+    with pytest.raises(ValueError, match=r"^rows must be a whole number, got 3.0$"):
+        general_gaussian(jax.random.key(0), rows=3.0, cols=3, measurements=2)
+    assert gaussian(jax.random.key(0), dim=np.int64(3), measurements=2).matrix.shape == (2, 6)
 
 
 def batch_of(function, sizes):

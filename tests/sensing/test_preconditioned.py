@@ -179,10 +179,11 @@ def test_derivatives_through_masked_columns_are_finite(name):
     np.testing.assert_allclose([forward, backward], finite, rtol=1e-6)
 
 
-@given(SEEDS)
+@pytest.mark.parametrize("factory", [scaled_gd, prec_gd])
+@given(seed=SEEDS)
 @settings(max_examples=5)
-def test_rotating_problem_or_columns_rotates_the_run(seed):
-    simulation, problem = drawn(scaled_gd, seed)
+def test_rotating_problem_or_columns_rotates_the_run(factory, seed):
+    simulation, problem = drawn(factory, seed)
     hyper = simulation.hyper._replace(rank=4, init_scale=0.5)
     state = simulation.init(jax.random.key(seed + 1), problem, hyper)
     keys = jax.random.split(jax.random.key(seed + 2))
@@ -190,9 +191,28 @@ def test_rotating_problem_or_columns_rotates_the_run(seed):
     target = outer @ problem.target @ outer.T
     turned = problem._replace(observed=target, target=target, basis=outer @ problem.basis)
     rotated = state._replace(factor=outer @ state.factor @ inner)
-    state = advance(scaled_gd, 20)(problem, hyper, state)
-    rotated = advance(scaled_gd, 20)(turned, hyper, rotated)
+    state = advance(factory, 20)(problem, hyper, state)
+    rotated = advance(factory, 20)(turned, hyper, rotated)
     np.testing.assert_allclose(rotated.factor, outer @ state.factor @ inner, atol=1e-11)
+
+
+@given(SEEDS)
+@settings(max_examples=5)
+def test_rotating_either_side_or_the_columns_rotates_the_alternating_run(seed):
+    simulation, problem = drawn(gauss_newton, seed)
+    hyper = simulation.hyper._replace(rank=4, init_scale=0.5)
+    state = simulation.init(jax.random.key(seed + 1), problem, hyper)
+    keys, sizes = jax.random.split(jax.random.key(seed + 2), 3), (6, 6, 4)
+    rows, cols, inner = (
+        np.linalg.qr(jax.random.normal(k, (n, n)))[0] for k, n in zip(keys, sizes, strict=True)
+    )
+    target = rows @ problem.target @ cols.T
+    turned = problem._replace(observed=target, target=target)
+    rotated = state._replace(left=rows @ state.left @ inner, right=cols @ state.right @ inner)
+    state = advance(gauss_newton, 5)(problem, hyper, state)
+    rotated = advance(gauss_newton, 5)(turned, hyper, rotated)
+    np.testing.assert_allclose(rotated.left, rows @ state.left @ inner, atol=1e-9)
+    np.testing.assert_allclose(rotated.right, cols @ state.right @ inner, atol=1e-9)
 
 
 @given(SEEDS)
@@ -257,6 +277,7 @@ def test_a_batch_equals_lone_runs(name):
         ({"dim": 0}, "dim must be at least 1, got 0"),
         ({"max_rank": 7}, "max_rank must be at most dim = 6, got 7"),
         ({"measurements": 0}, "measurements must be at least 1, or None"),
+        ({"measurements": 2.5}, "measurements must be a whole number, got 2.5"),
         ({"spectrum": "flat"}, "spectrum must be one of linear, geometric, got 'flat'"),
     ],
 )

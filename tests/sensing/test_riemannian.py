@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 
-from theory_sim.sensing import adjoint, measure, weight_normalized
+from theory_sim.sensing import weight_normalized
 from theory_sim.sensing.riemannian import State
 from theory_sim.simulation import rollout, trajectory
 
@@ -35,12 +35,27 @@ def advance(steps):
     return jax.jit(run)
 
 
+def dense(problem):
+    """The operator as dense `[m, n, n]` matrices; the population operator as all unit matrices."""
+    dim = problem.target.shape[0]
+    observed = np.asarray(problem.observed).reshape(-1)
+    if problem.operator is None:
+        return np.eye(dim * dim).reshape(-1, dim, dim), observed
+    packed, upper = np.asarray(problem.operator.matrix), np.triu_indices(dim, 1)
+    matrices = np.zeros((len(packed), dim, dim))
+    matrices[:, upper[0], upper[1]] = packed[:, dim:] / np.sqrt(2)
+    matrices += np.swapaxes(matrices, 1, 2)
+    matrices[:, np.arange(dim), np.arange(dim)] = packed[:, :dim]
+    return matrices, observed
+
+
 def numpy_descent(problem, factor, core, step_size, core_step_size, steps):
     """The published form, `(X - eta G)(I + eta^2 G^T G)^{-1/2}`, by an eigendecomposition of NumPy's."""
+    matrices, observed = dense(problem)
 
     def pulled(factor, core):
-        estimate = jnp.asarray(factor @ core @ factor.T)
-        return np.asarray(adjoint(problem.operator, measure(problem.operator, estimate) - problem.observed))
+        residual = np.einsum("mij,ij->m", matrices, factor @ core @ factor.T) - observed
+        return np.einsum("m,mij->ij", residual, matrices)
 
     for _ in range(steps):
         euclidean = pulled(factor, core) @ factor @ core
@@ -183,6 +198,7 @@ def test_a_batch_equals_lone_runs():
         ({"true_rank": 7}, "true_rank must be at most dim = 6, got 7"),
         ({"max_rank": 0}, "max_rank must be at least 1, got 0"),
         ({"measurements": -1}, "measurements must be at least 1, or None"),
+        ({"measurements": 40.0}, "measurements must be a whole number, got 40.0"),
         ({"spectrum": "flat"}, "spectrum must be one of linear, geometric, got 'flat'"),
     ],
 )

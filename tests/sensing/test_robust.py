@@ -267,6 +267,11 @@ def test_a_run_at_the_target_stays_there_and_is_finite():
         ({"true_rank": 7}, "true_rank must be at most dim = 6, got 7"),
         ({"max_rank": 7}, "max_rank must be at most dim = 6, got 7"),
         ({"measurements": 0}, "measurements must be at least 1, or None"),
+        ({"measurements": 2.5}, "measurements must be a whole number, got 2.5"),
+        (
+            {"scaled": True, "max_rank": 1},
+            "max_rank must be at least true_rank = 2, the rank of a scaled run, got 1",
+        ),
         ({"loss": "huber"}, "loss must be one of l1, l2, got 'huber'"),
         ({"start": "zero"}, "start must be one of spectral, orthogonal, got 'zero'"),
         ({"rule": "constant"}, "rule must be one of geometric, polyak, got 'constant'"),

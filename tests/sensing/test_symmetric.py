@@ -89,6 +89,20 @@ def test_masked_rank_equals_a_smaller_array(rank, measurements):
     )
 
 
+@pytest.mark.parametrize("rank", [1, 2, 3, 4])
+def test_the_tail_is_of_the_start_alone(rank):
+    simulation = symmetric_gd(**SMALL)
+    problem = simulation.sample(jax.random.key(0), simulation.setting)
+    hyper = Hyper(rank=rank, step_size=0.1, init_scale=0.3)
+    short, long = (rollout(simulation, [steps])(jax.random.key(1), problem, hyper) for steps in (0, 300))
+    np.testing.assert_array_equal(short.conclusions["tail_start"], long.conclusions["tail_start"])
+    start, basis = np.asarray(short.state.factor)[:, :rank], np.asarray(problem.basis)
+    null = np.linalg.svd(basis.T @ start)[2][2:].T
+    expected = np.zeros(4)
+    expected[: max(rank - 2, 0)] = np.linalg.svd((start - basis @ basis.T @ start) @ null)[1] ** 2
+    np.testing.assert_allclose(short.conclusions["tail_start"], expected, atol=1e-14)
+
+
 def test_a_derivative_through_masked_columns_is_finite():
     simulation = symmetric_gd(**SMALL)
     problem = simulation.sample(jax.random.key(0), simulation.setting)
@@ -209,6 +223,8 @@ def test_a_batch_lowers_for_every_platform_in_both_precisions(x64, measurements)
         ({"true_rank": 7}, "true_rank must be at most dim = 6, got 7"),
         ({"max_rank": 7}, "max_rank must be at most dim = 6, got 7"),
         ({"measurements": 0}, "measurements must be at least 1, or None"),
+        ({"measurements": 2.5}, "measurements must be a whole number, got 2.5"),
+        ({"max_rank": 3.0}, "max_rank must be a whole number, got 3.0"),
         ({"spectrum": "flat"}, "spectrum must be one of linear, geometric, got 'flat'"),
     ],
 )

@@ -9,7 +9,7 @@ from theory_sim import open_results, run, verify
 from theory_sim.study import load_study
 
 SWEEPS = Path(__file__).parents[2] / "sweeps"
-AGREE = {"sensing_sign_field": 4, "attention_quadratic_head": 4, "attention_prompt_start": 3}
+AGREE = {"sensing_sign_field": 4, "attention_quadratic_head": 5, "attention_prompt_start": 3}
 
 
 @pytest.mark.parametrize("name", AGREE)

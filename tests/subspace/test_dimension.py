@@ -114,8 +114,12 @@ def test_the_bound_holds_for_the_worst_of_all_functions():
         / generalization_bound(4, 2, 10**9, failure=1 - 1e-9),
         2,
     )
+    # A scale chosen by the data among s costs log s: as much as one more number of s values.
+    np.testing.assert_allclose(generalization_bound(5, 7, 40, scales=7), generalization_bound(6, 7, 40))
     with pytest.raises(ValueError, match="levels >= 2"):
         generalization_bound(3, 1, 10)
+    with pytest.raises(ValueError, match=r"scales >= 1 .* got .*, 0, 0\.05"):
+        generalization_bound(3, 2, 10, scales=0)
 
 
 def test_interpolation_in_the_logarithm_finds_a_planted_power_law():

@@ -1,5 +1,8 @@
 """Adapters in a subspace: VeRA's projection, descent in NumPy, the saddle at zero, and the spread of the start."""
 
+from typing import Any
+
+import flax.struct
 import jax
 import numpy as np
 import pytest
@@ -32,6 +35,27 @@ def test_vera_scales_the_rows_of_its_factors(seed):
     assert abs(forward @ y - x @ backward) < 1e-12
     squares = np.r_[(np.asarray(p.left) ** 2).sum(axis=1), (np.asarray(p.right) ** 2).sum(axis=1)]
     np.testing.assert_allclose(gram, np.diag(np.tile(squares, 2)), atol=1e-14)
+
+
+@flax.struct.dataclass
+class Faulty:
+    """A projection one of whose products mixes a tenth of the first coordinate into the second."""
+
+    projection: Any
+    fault: str = flax.struct.field(pytree_node=False)
+
+    def apply(self, x):
+        return self.projection.apply(x.at[1].add(0.1 * x[0]) if self.fault == "apply" else x)
+
+    def transpose(self, y):
+        x = self.projection.transpose(y)
+        return x.at[1].add(0.1 * x[0]) if self.fault == "transpose" else x
+
+    def gram(self):
+        return self.projection.gram()
+
+    def restricted(self, dim):
+        return Faulty(self.projection.restricted(dim), self.fault)
 
 
 def unpack(theta):
@@ -67,6 +91,29 @@ def test_training_is_descent_written_in_numpy(seed, dim, projected):
     gap = np.linalg.norm(theta - beside) / np.linalg.norm(theta)
     np.testing.assert_allclose(got["gap"][-1], gap, rtol=1e-7, atol=1e-12)
     assert (gap < 1e-12) == bool(projected)
+
+
+@pytest.mark.parametrize("fault", ["apply", "transpose"])
+@pytest.mark.parametrize("kind", ["one_hot", "signed_one_hot", "vera"])
+def test_the_gram_matrix_is_measured_by_the_products(kind, fault):
+    """A fault in either product is seen, although the Gram matrix in closed form knows nothing of it."""
+    adapters = shared_adapters(projection=kind, **SIZES, max_dim=10)
+    problem = jax.jit(adapters.sample)(jax.random.key(0), adapters.setting)
+
+    @jax.jit
+    def conclusions(problem):
+        return trajectory(adapters, [0])(jax.random.key(1), problem, adapters.hyper._replace(dim=10))
+
+    right = conclusions(problem)
+    assert right["overlap"] < 1e-28
+    assert right["transpose_error"] < 1e-14
+    if kind != "vera":
+        assert right["isometry_error"] < 1e-12
+    wrong = conclusions(problem._replace(projection=Faulty(problem.projection, fault)))
+    assert wrong["transpose_error"] > 1e-3
+    if fault == "apply":
+        assert wrong["overlap"] > 1e-4
+        assert wrong["isometry_error"] > 1e-2
 
 
 @pytest.mark.parametrize("dim", [3, 9])

@@ -189,6 +189,12 @@ def test_one_hot_tensors_smaller_than_the_subspace_leave_columns_out():
         (lambda: tensorwise_projection("dense", []), r"one positive number for each tensor, got \[\]"),
         (lambda: tensorwise_projection("dense", [3])(jax.random.key(0), 4, 2), "must sum to ambient=4"),
         (lambda: projection_bytes("dens", 10, 2), "unknown projection 'dens'"),
+        (
+            lambda: projection_bytes("dense", 10, 2, structure="tensor"),
+            "unknown structure 'tensor', expected whole",
+        ),
+        (lambda: projection_bytes("dense", 10, 2, structure="tensors"), "must sum to ambient=10, got None"),
+        (lambda: projection_bytes("sparse", 10, 2, sizes=[4, 5]), r"must sum to ambient=10, got \[4, 5\]"),
     ],
 )
 def test_bad_requests_are_refused(call, message):

@@ -9,6 +9,7 @@ import pytest
 import xarray as xr
 
 from theory_sim import AtMost, judge
+from theory_sim.errors import RequestError
 from theory_sim.study import load_module
 from theory_sim.subspace import dense_projection
 
@@ -17,6 +18,7 @@ SWEEPS = Path(__file__).parents[2] / "sweeps"
 
 DIGITS = load_module(SWEEPS / "subspace_intrinsic_dimension.py")
 CODIMENSION = load_module(SWEEPS / "subspace_codimension.py")
+STRUCTURE = load_module(SWEEPS / "subspace_structure.py")
 
 
 def planted_ratios(shift, seed, projections=512):
@@ -73,3 +75,11 @@ def test_a_repeated_projection_spans_as_many_dimensions_as_it_has_columns():
     np.testing.assert_allclose(projection.gram(), columns @ columns.T, atol=1e-14)
     assert np.linalg.matrix_rank(columns) == 4
     assert np.linalg.matrix_rank(jax.vmap(projection.restricted(6).apply)(jnp.eye(8))) == 3
+
+
+@pytest.mark.parametrize(("study", "largest"), [(DIGITS, 480), (STRUCTURE, 240)])
+def test_a_dimension_that_no_cell_has_room_for_is_told_the_limits(study, largest):
+    assert study.SWEEP.override({"dim": [100]}).cells == study.SWEEP.override({"dim": [120]}).cells > 0
+    too_large = study.SWEEP.override({"dim": [5000]})
+    with pytest.raises(RequestError, match=rf"axis 'dim' must lie in \[0, {largest}\], got 5000"):
+        too_large.build(too_large.shapes[0])

@@ -344,6 +344,21 @@ def test_bad_data_are_refused(position, change, message):
         subspace_training(MLP([5, 3]), tuple(data), max_dim=3)
 
 
+class Flat(nn.Module):
+    @nn.compact
+    def __call__(self, x):
+        x = nn.Conv(2, (3, 3))(x)
+        return nn.Dense(3)(x.reshape(x.shape[0], -1))
+
+
+def test_a_model_that_does_not_take_the_examples_is_told_their_shape():
+    with pytest.raises(
+        ValueError, match=r"^the model does not take a batch of examples of shape \(4,\): \w+: ."
+    ) as refusal:
+        subspace_training(Flat(), small_data(), max_dim=3)
+    assert "\n" not in str(refusal.value)
+
+
 def test_wrong_models_are_refused():
     with pytest.raises(ValueError, match=r"got the collections \['batch_stats', 'params'\]"):
         subspace_training(nn.BatchNorm(use_running_average=False), small_data(), max_dim=3)

@@ -1,15 +1,17 @@
 r"""The one-layer transformer on pattern data with low-rank adapters: only `B` and `A` of `W = W(0) + B A` are trained.
 
-If the updates of full training have rank K (AT-C1, AT-C3), adapters of `W_Q`, `W_K`, `W_V` of rank K should do as well
-as the full matrices, and smaller ones worse. The output matrix is random and fixed, so that nothing else can learn.
+If the updates of full training have rank K (AT-C1, AT-C3), adapters of rank K should do as well as the full matrices,
+and smaller ones worse. Adapters are either those of attention, `W_Q` and `W_K`, while `W_V` and `W_O` are trained in
+full, or that of the values, `W_V`, while `W_Q` and `W_K` are trained in full and `W_O` is random and fixed, so that it
+cannot learn in the adapter's stead.
 
 >>> import jax
 >>> from theory_sim.simulation import trajectory
 >>> simulation = adapted_transformer(dim=8, tokens=6, max_width=16, samples=64, test_samples=32, max_rank=4)
 >>> problem = simulation.sample(jax.random.key(0), simulation.setting)
 >>> rank_two = simulation.hyper._replace(adapter_rank=2)
->>> values = trajectory(simulation, [50])(jax.random.key(1), problem, rank_two)["singular_values"][0, 2]
->>> bool(values[2] < 1e-6 * values[0] < values[1])
+>>> values = trajectory(simulation, [50])(jax.random.key(1), problem, rank_two)["singular_values"][0, 0]
+>>> bool(values[2] < 1e-3 * values[0] < values[1])
 True
 """
 
@@ -41,7 +43,8 @@ class Hyper(NamedTuple):
 
     `adapter_rank` is the number q of columns of B in use; 0 trains the matrices themselves instead. The entries of
     A(0) are N(0, adapter_scale^2 / q), so that with a scale of 1 the first step of an adapter is that of the full
-    matrix in expectation, whatever the rank; B(0) = 0.
+    matrix in expectation, whatever the rank; B(0) = 0. With a scale of 0 an adapter never moves: its matrix is fixed.
+    `value_adapters`: 0 for adapters of `W_Q` and `W_K`, 1 for one of `W_V`.
     """
 
     step_size: float = 0.1
@@ -53,10 +56,11 @@ class Hyper(NamedTuple):
     score_scale: float = 1.0
     adapter_rank: int = 1
     adapter_scale: float = 1.0
+    value_adapters: int = 0
 
 
 class State(NamedTuple):
-    """The weights, those the run started from, and the factors B and A of the adapters of `W_Q`, `W_K`, `W_V`."""
+    """The weights, those the run started from, and the factors B and A for `W_Q`, `W_K`, `W_V`, some in no use."""
 
     weights: Weights
     start: Weights
@@ -76,7 +80,7 @@ def adapted_transformer(
     queries: int = 4,
     max_classes: int = 2,
 ) -> Simulation:
-    """Return SGD on adapters of rank up to `max_rank`, or on the full matrices; `W_O` is never trained.
+    """Return SGD on adapters of rank up to `max_rank`, of `W_Q` and `W_K` or of `W_V`, or on the full matrices.
 
     Sizes, data and metrics are those of `pattern_transformer` with its geometry, without what is measured once a run.
 
@@ -99,6 +103,7 @@ def adapted_transformer(
         "attention_mass",
         "singular_values",
         "effective_rank",
+        "stable_rank",
     )
     legal = limits(dim=dim, max_classes=max_classes, max_width=max_width, samples=samples, batch=batch)
     legal = {name: legal[name] for name in (*Setting._fields, *Hyper._fields) if name in legal}
@@ -117,7 +122,12 @@ def adapted_transformer(
         setting=Setting(patterns=dim),
         hyper=Hyper(train_samples=samples, width=max_width, adapter_rank=max_rank),
         variables={name: variables[name] for name in (*recorded, "outside_energy", "angle")},
-        limits={**legal, "adapter_rank": (0, max_rank), "adapter_scale": (0.0, INFINITY)},
+        limits={
+            **legal,
+            "adapter_rank": (0, max_rank),
+            "adapter_scale": (0.0, INFINITY),
+            "value_adapters": (0, 1),
+        },
         caution=caution,
         refuse=refuse,
     )
@@ -152,5 +162,8 @@ def _step(
     right = state.right - hyper.step_size * jnp.swapaxes(state.left, 1, 2) @ slopes
     whole = jnp.stack(state.weights[:3]) - hyper.step_size * slopes
     adapted = jnp.stack(state.start[:3]) + left @ right
-    query, key_, value = jnp.where(hyper.adapter_rank > 0, adapted, whole)
-    return State(Weights(query, key_, value, state.weights.output), state.start, left, right)
+    of_values = hyper.value_adapters > 0
+    have_adapters = (hyper.adapter_rank > 0) & (jnp.asarray([False, False, True]) == of_values)
+    query, key_, value = jnp.where(have_adapters[:, None, None], adapted, whole)
+    output = state.weights.output - hyper.step_size * jnp.where(of_values, 0.0, gradient.output)
+    return State(Weights(query, key_, value, output), state.start, left, right)

@@ -82,6 +82,7 @@ def max_margin(
 
     Raises ValueError on a mismatch of shapes, one token a sequence, or an unknown norm, and, where values are known
     (not under a transformation), on tokens that are not finite, a zero query, or a selected token that does not exist.
+    Under one the gap is then not a number, and the instance not feasible.
     """
     if norm not in NORMS:
         raise ValueError(f"norm must be one of {', '.join(NORMS)}, got {norm!r}")
@@ -233,7 +234,11 @@ def unit_values(values: Float[Array, " rank"], gap: Float[Array, ""]) -> Int[Arr
 
 
 def differences_from(tokens: Array, selected: Array) -> Array:
-    """Return `x_i,opt - x_it`."""
+    """Return `x_i,opt - x_it`, not a number where the selected token does not exist.
+
+    An index that is not known cannot be refused: a negative one, which would count from the end, is moved beyond it.
+    """
+    selected = jnp.where(selected < 0, tokens.shape[1], selected)
     return jnp.take_along_axis(tokens, selected[:, None, None], axis=1) - tokens
 
 

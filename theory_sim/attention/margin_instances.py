@@ -21,6 +21,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
 from theory_sim.attention.directions import unit
@@ -96,7 +97,8 @@ def margin_instances(
     `counted` of the weights that it returns, `value` their norm once they are scaled to a least margin of 1, and `gap`
     what its own multipliers prove.
 
-    Raises ValueError on sizes that are too small, an unknown norm or solver, or a splitting in the Frobenius norm.
+    Raises ValueError on sizes that are too small or no whole numbers, an unknown norm or solver, or a splitting in the
+    Frobenius norm.
     """
     for name, value, least in (
         ("points", points, 1),
@@ -104,6 +106,8 @@ def margin_instances(
         ("max_tokens", max_tokens, 2),
         ("max_dim", max_dim, 1),
     ):
+        if not isinstance(value, int | np.integer):
+            raise ValueError(f"{name} must be a whole number, got {value!r}")
         if value < least:
             raise ValueError(f"{name} must be at least {least}, got {value}")
     if norm not in NORMS:

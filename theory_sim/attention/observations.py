@@ -2,16 +2,16 @@ r"""What is seen of a one-layer transformer: losses, attention, the geometry of 
 
 At each record: `train_loss` and `train_error` with the labels given, `test_loss`, `test_error`, and `attention_mass`,
 the attention on the label-relevant tokens. With `geometry`, for the update of each matrix (`W(t) - W(0)`) also its
-first `singular_values`, its `effective_rank`, `outside_energy` (the share outside the top K directions, K classes) and
-`angle`, the K principal angles between the top K right singular directions and the span of mu_1 .. mu_K, the largest
-first and 0 beyond the K-th; meaningless at step 0.
+first `singular_values`, its `effective_rank` and `stable_rank`, `outside_energy` (the share outside the top K
+directions, K classes) and `angle`, the K principal angles between the top K right singular directions and the span of
+mu_1 .. mu_K, the largest first and 0 beyond the K-th; meaningless at step 0.
 
 Once a run, with `geometry`: `response`, the norm of `dW mu_j` for each pattern in units of its mean over the
 discriminative ones (AT-C-P2), 0 for patterns beyond those in use. With `pruning`: the norms of the rows of `W_O` as
-quantiles (`row_norm`) and as two groups (see `pruning.two_groups`); test loss and error after pruning (`pruned_loss`,
-`pruned_error`), and `group_pruned_loss`, after the removal of as many neurons as the small group has. With
-`token_pruning`: `token_pruned_loss` and `token_pruned_error` on the test set without some of its tokens (see
-`token_pruning`).
+quantiles (`row_norm`) and as two groups (see `pruning.two_groups`); `small_inactive`, the share of the small group that
+is inactive on every test sequence; test loss and error after pruning (`pruned_loss`, `pruned_error`), and
+`group_pruned_loss`, after the removal of as many neurons as the small group has. With `token_pruning`:
+`token_pruned_loss` and `token_pruned_error` on the test set without some of its tokens (see `token_pruning`).
 
 `W_O` reads values, which have the coordinates of tokens as long as `W_V(0)` is a multiple of the identity. With a
 `value_error` it is not: the angle and the response of `W_O` are then to mu_j, not to the values `W_V(0) mu_j`.
@@ -29,7 +29,7 @@ from jaxtyping import Array, Float
 from theory_sim.attention.network import attention, heads, hinge, neurons, wrong
 from theory_sim.attention.pruning import ORDERS, pruned_outputs, pruning_ranks, quantiles, two_groups
 from theory_sim.attention.token_pruning import TOKEN_ORDERS, outputs_without, removals, removed_counts
-from theory_sim.attention.updates import effective_rank, energy_outside, principal_angles
+from theory_sim.attention.updates import effective_rank, energy_outside, principal_angles, stable_rank
 from theory_sim.decompositions import leading_directions
 from theory_sim.simulation import Metrics, Variable
 
@@ -70,6 +70,7 @@ def _geometry(problem: Any, state: Any) -> Metrics:
     return {
         "singular_values": jnp.pad(values, ((0, 0), (0, recorded)))[:, :recorded],
         "effective_rank": jax.vmap(effective_rank)(values),
+        "stable_rank": stable_rank(values),
         "outside_energy": jax.vmap(partial(energy_outside, count=classes))(values),
         "angle": jax.vmap(principal_angles, in_axes=(0, None))(leading, problem.plane),
     }
@@ -113,12 +114,14 @@ def _pruned(problem: Any, hyper: Any, state: Any, queries: int) -> Metrics:
     removal = pruning_ranks(norms, state.shuffle, width)
     head = heads(classes, width, most=len(problem.plane), width=len(output))
     hidden = neurons(state.weights, test.tokens, queries, hyper.score_scale)
+    small = (jnp.arange(len(norms)) < width) & (norms <= groups.threshold)
     fractions = jnp.append(jnp.asarray(FRACTIONS, norms.dtype), groups.small_fraction)
     outputs = pruned_outputs(hidden, head, removal, fractions, width)
     losses = hinge(outputs, test.labels, classes).mean(axis=-1)
     return {
         "row_norm": quantiles(norms, jnp.asarray(QUANTILES, norms.dtype), width),
         **groups._asdict(),
+        "small_inactive": jnp.mean(jnp.where(hidden.max(axis=0) > 0, 0.0, 1.0), where=small),
         "pruned_loss": losses[:, :-1],
         "pruned_error": wrong(outputs[:, :-1], test.labels, classes).mean(axis=-1),
         "group_pruned_loss": losses[:, -1],
@@ -161,6 +164,7 @@ def variables_of(
     of_geometry = {
         "singular_values": Variable("singular value of the update", dims=leading),
         "effective_rank": Variable("effective rank of the update", dims=matrix),
+        "stable_rank": Variable("stable rank of the update", dims=matrix),
         "outside_energy": Variable("energy outside the top directions, one a class", dims=matrix),
         "angle": Variable(
             "angle to the span of the discriminative patterns",
@@ -172,6 +176,7 @@ def variables_of(
     of_neurons = {
         "row_norm": Variable("norm of a row of the output matrix", dims={"quantile": QUANTILES}),
         "small_fraction": Variable("fraction of small rows"),
+        "small_inactive": Variable("share of small rows that no test sequence activates"),
         "small_norm": Variable("norm of a small row"),
         "large_norm": Variable("norm of a large row"),
         "threshold": Variable("norm at which small and large rows are split"),

@@ -90,10 +90,12 @@ def prompt_attention(
     attended token, those of `of_selected`, and, with `solve`, of `compare_prompt`; or, jointly, `norm`,
     `head_norm = ||v||`, `log_loss` and those of `compare_joint`.
 
-    Raises ValueError when there is no input, an input has a single token, a size is below 1, a word is unknown, a small
-    instance has another size, or the linear loss, unbounded in a head, is to be trained jointly.
+    Raises ValueError when there is no input, an input has a single token, a size is below 1 or no whole number, a word
+    is unknown, a small instance has another size, or the linear loss, unbounded in a head, is to be trained jointly.
     """
     for name, value, least in (("inputs", inputs, 1), ("tokens", tokens, 2), ("dim", dim, 1)):
+        if not isinstance(value, int | np.integer):
+            raise ValueError(f"{name} must be a whole number, got {value!r}")
         if value < least:
             raise ValueError(f"{name} must be at least {least}, got {value}")
     for name, word, choices in (("rule", rule, RULES), ("loss", loss, LOSSES)):

@@ -80,11 +80,13 @@ def prompt_max_margin(
     all of them: whether some prompt scores every selected token above the others. (It differs from what margins of 0
     ask for on instances of measure zero alone: where tokens can be tied, but not separated.)
 
-    Raises ValueError on wrong shapes or one token a sequence, and, where values are known, on keys that are not finite,
-    a selected token that does not exist, or margins that are negative or all zero.
+    Raises ValueError on wrong shapes, one token a sequence or no dimension, and, where values are known, on keys that
+    are not finite, a selected token that does not exist, or margins that are negative or all zero.
     """
     (keys,) = floats(keys=keys)
     check_tokens("keys", keys)
+    if not keys.shape[2]:
+        raise ValueError(f"keys must have at least 1 dimension, got shape {keys.shape}")
     selected = places_of(selected, keys)
     if required is None:
         return _prompt_max_margin(keys, selected)

@@ -19,6 +19,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from theory_sim.attention.directions import distance
@@ -42,8 +43,10 @@ def quadratic_head(*, tokens: int) -> Simulation:
     the optimal attention (`selected_tokens`); `attention_error`, the largest distance of the attention from that;
     `direction_error`, the distance of the logits' direction from that of (Gen-SVM) for the predicted tokens.
 
-    Raises ValueError on fewer than two tokens.
+    Raises ValueError on fewer than two tokens, or a number that is not whole.
     """
+    if not isinstance(tokens, int | np.integer):
+        raise ValueError(f"tokens must be a whole number, got {tokens!r}")
     if tokens < 2:
         raise ValueError(f"tokens must be at least 2, got {tokens}")
     return Simulation(

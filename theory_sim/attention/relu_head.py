@@ -33,6 +33,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
 from theory_sim.attention.directions import distance
@@ -101,9 +102,12 @@ def relu_head(*, inputs: int, tokens: int, max_dim: int) -> Simulation:
     1`; `several`, whether some sequence selects more than one token; `pushed`, whether some sequence pushes for good.
     And `norm`.
 
-    Raises ValueError when there is no sequence, a sequence has a single token, or `max_dim` is below 1.
+    Raises ValueError when there is no sequence, a sequence has a single token, `max_dim` is below 1, or a size is no
+    whole number.
     """
     for name, value, least in (("inputs", inputs, 1), ("tokens", tokens, 2), ("max_dim", max_dim, 1)):
+        if not isinstance(value, int | np.integer):
+            raise ValueError(f"{name} must be a whole number, got {value!r}")
         if value < least:
             raise ValueError(f"{name} must be at least {least}, got {value}")
     return Simulation(

@@ -19,6 +19,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from theory_sim.attention.directions import unit
@@ -120,10 +121,15 @@ def token_selection(
     at the end, in the Frobenius norm, and with `nuclear` also `nuclear_error`, that from the nuclear norm's. As
     `1 - corr(A, B) = |A/|A| - B/|B||^2 / 2`, they carry the correlations, without cancellation.
 
-    Raises ValueError when there is no sequence, a sequence has a single token, a size is below 1, a word is unknown, or
-    `key_dim` is given without `parameterization="key_query"`.
+    Raises ValueError when there is no sequence, a sequence has a single token, a size is below 1 or no whole number, a
+    word is unknown, or `key_dim` is given without `parameterization="key_query"`.
     """
-    for name, value, least in (("inputs", inputs, 1), ("tokens", tokens, 2), ("dim", dim, 1)):
+    sizes = [("inputs", inputs, 1), ("tokens", tokens, 2), ("dim", dim, 1)]
+    if key_dim is not None:
+        sizes.append(("key_dim", key_dim, 1))
+    for name, value, least in sizes:
+        if not isinstance(value, int | np.integer):
+            raise ValueError(f"{name} must be a whole number, got {value!r}")
         if value < least:
             raise ValueError(f"{name} must be at least {least}, got {value}")
     for name, word, choices in (
@@ -135,8 +141,6 @@ def token_selection(
             raise ValueError(f"{name} must be one of {', '.join(choices)}, got {word!r}")
     if key_dim is not None and parameterization != "key_query":
         raise ValueError(f"key_dim needs parameterization='key_query', got key_dim={key_dim} without it")
-    if key_dim is not None and key_dim < 1:
-        raise ValueError(f"key_dim must be at least 1, got {key_dim}")
     factors = (key_dim or dim) if parameterization == "key_query" else None
     return Simulation(
         sample=partial(_sample, inputs=inputs, tokens=tokens, dim=dim, self_attention=self_attention),

@@ -32,15 +32,17 @@ INFINITY = float("inf")
 class Hyper(NamedTuple):
     """What a run is made with.
 
-    `W_Q(0) = W_K(0) = query_key_scale * I`, and `W_O(0)` has independent entries N(0, output_scale^2) (AT-C-T4,
-    AT-B-S3). `W_V(0) = value_scale * I` plus independent entries N(0, value_error^2 / dim), so that
-    `W_V(0) mu_j` misses `value_scale * mu_j` by `value_error` in norm, about (sigma of AT-B-M3).
+    `W_Q(0)` and `W_K(0)` are `query_key_scale * I`, `W_V(0)` is `value_scale * I`, and `W_O(0)` has independent entries
+    N(0, output_scale^2) (AT-C-T4, AT-B-S3). To `W_V(0)` independent entries N(0, value_error^2 / dim) are added, so
+    that `W_V(0) mu_j` misses `value_scale * mu_j` by `value_error` in norm, about (sigma of AT-B-M3), and
+    `query_key_error` does the same to `W_Q(0)` and to `W_K(0)` (delta of AT-B-M3).
     `train_samples`: how many of the stored samples are used; `width`: how many of the hidden neurons. `score_scale`
     multiplies the attention scores: 1 is the model, 0 uniform attention.
     """
 
     step_size: float = 0.1
     query_key_scale: float = 0.3
+    query_key_error: float = 0.0
     value_scale: float = 0.3
     value_error: float = 0.0
     output_scale: float = 0.01
@@ -160,6 +162,7 @@ def limits(
         "label_noise": (0.0, 1.0),
         "step_size": not_negative,
         "query_key_scale": not_negative,
+        "query_key_error": not_negative,
         "value_scale": not_negative,
         "value_error": not_negative,
         "output_scale": not_negative,
@@ -187,6 +190,10 @@ def caution(setting: Any, hyper: Any) -> dict[str, Any]:
             setting.classes == setting.patterns
         )
         & (told < 1 - 1e-9),
+        "relevant_fraction at most confusion_fraction / (classes - 1): a majority vote misses the label": (
+            setting.relevant_fraction <= setting.confusion_fraction / (setting.classes - 1) + 1e-9
+        )
+        & (setting.confusion_fraction > 0),
     }
 
 
@@ -212,11 +219,11 @@ def sample_problem(
 def _init(key: PRNGKeyArray, problem: Problem, hyper: Hyper, *, dim: int, max_width: int) -> State:
     drawn = normal(key, (max_width, dim + 1))
     used = jnp.arange(max_width)[:, None] < hyper.width
-    error = normal(jax.random.fold_in(key, 1), (dim, dim)) / dim**0.5
+    of_value, of_query, of_key = normal(jax.random.fold_in(key, 1), (3, dim, dim)) / dim**0.5
     start = Weights(
-        query=hyper.query_key_scale * jnp.eye(dim),
-        key=hyper.query_key_scale * jnp.eye(dim),
-        value=hyper.value_scale * jnp.eye(dim) + hyper.value_error * error,
+        query=hyper.query_key_scale * jnp.eye(dim) + hyper.query_key_error * of_query,
+        key=hyper.query_key_scale * jnp.eye(dim) + hyper.query_key_error * of_key,
+        value=hyper.value_scale * jnp.eye(dim) + hyper.value_error * of_value,
         output=jnp.where(used, hyper.output_scale * drawn[:, :dim], 0.0),
     )
     return State(start, start, shuffle=sort_places(drawn[:, dim]))

@@ -43,7 +43,7 @@ def transformer(*, runs: int = 256, steps: int = 400) -> Kernel:
 
 
 def wide_transformer(*, runs: int = 4, steps: int = 400) -> Kernel:
-    """The same at the width of a theorem's m >~ M^2 log N: bound by arithmetic.
+    """The same on more patterns and tokens, with wide layers: bound by arithmetic.
 
     Few runs at once: the hidden neurons of more than two runs a core (0.5 MB each) leave the cache. As many steps as
     a run makes, so that the one observation at its end, which costs tens of steps, is not what is measured.

@@ -43,13 +43,22 @@ KERNELS: dict[str, tuple[Callable[..., Kernel], ...]] = {
         projections.dense_apply_one,
         projections.dense_transpose_one,
         projections.dense_apply_eight,
+        projections.dense_apply_quarter,
         projections.dense_transpose_eight,
         projections.dense_apply_many,
         projections.dense_transpose_many,
     ),
     "subspace.sparse_projection": (projections.sparse_apply, projections.sparse_transpose),
-    "subspace.signed_one_hot_projection": (projections.one_hot_apply, projections.one_hot_transpose),
-    "subspace.fastfood_projection": (projections.fastfood_apply, projections.fastfood_transpose),
+    "subspace.signed_one_hot_projection": (
+        projections.one_hot_apply,
+        projections.one_hot_apply_quarter,
+        projections.one_hot_transpose,
+    ),
+    "subspace.fastfood_projection": (
+        projections.fastfood_apply,
+        projections.fastfood_apply_quarter,
+        projections.fastfood_transpose,
+    ),
 }
 """What makes the kernels, by the names that are printed, less the sizes: those are known once a kernel is made."""
 ROUNDS = 7

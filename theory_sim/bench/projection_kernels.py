@@ -1,6 +1,9 @@
 """Products with projections of 784-200-200-10 onto 768 dimensions: P x and P^T y, of one run or of several at once.
 
-A dense matrix is read once for all runs, and is the limit of a few; for many, the matrix product is.
+A dense matrix is read once for all runs, and is the limit of a few; for many, the matrix product is. Products with a
+quarter of the dimensions tell whose time grows with d: a dense one's, and no other's (SU-A1-8, SU-A3-6).
+
+`megabytes()` says what each projection of that network onto 750 dimensions holds, before one is drawn.
 """
 
 import math
@@ -12,9 +15,18 @@ import jax
 import numpy as np
 
 from theory_sim.bench.kernels import Kernel, Step, nbytes
-from theory_sim.subspace import PROJECTIONS, DenseProjection, OneHotProjection, SparseProjection
+from theory_sim.subspace import (
+    PROJECTIONS,
+    DenseProjection,
+    OneHotProjection,
+    SparseProjection,
+    projection_bytes,
+)
 
 AMBIENT, DIM = 199_210, 768
+QUARTER = DIM // 4
+TENSORS = (200, 784 * 200, 200, 200 * 200, 10, 200 * 10)
+"""Biases and kernels of 784-200-200-10."""
 
 
 def dense_apply_one(**size: Any) -> Kernel:
@@ -30,6 +42,11 @@ def dense_transpose_one(**size: Any) -> Kernel:
 def dense_apply_eight(**size: Any) -> Kernel:
     """`P x` of eight runs."""
     return _product("dense", "apply", **{"runs": 8, **size})
+
+
+def dense_apply_quarter(**size: Any) -> Kernel:
+    """`P x` of eight runs, of a quarter of the dimensions."""
+    return _product("dense", "apply", **{"runs": 8, "dim": QUARTER, **size})
 
 
 def dense_transpose_eight(**size: Any) -> Kernel:
@@ -62,6 +79,11 @@ def one_hot_apply(**size: Any) -> Kernel:
     return _product("signed_one_hot", "apply", **{"runs": 8, **size})
 
 
+def one_hot_apply_quarter(**size: Any) -> Kernel:
+    """`P x` of eight runs, of a quarter of the dimensions."""
+    return _product("signed_one_hot", "apply", **{"runs": 8, "dim": QUARTER, **size})
+
+
 def one_hot_transpose(**size: Any) -> Kernel:
     """`P^T y` of eight runs: every row added to its column."""
     return _product("signed_one_hot", "transpose", **{"runs": 8, **size})
@@ -72,9 +94,26 @@ def fastfood_apply(**size: Any) -> Kernel:
     return _product("fastfood", "apply", **{"runs": 8, **size})
 
 
+def fastfood_apply_quarter(**size: Any) -> Kernel:
+    """`P x` of eight runs, of a quarter of the dimensions."""
+    return _product("fastfood", "apply", **{"runs": 8, "dim": QUARTER, **size})
+
+
 def fastfood_transpose(**size: Any) -> Kernel:
     """`P^T y` of eight runs."""
     return _product("fastfood", "transpose", **{"runs": 8, **size})
+
+
+def megabytes(dim: int = 750, *, itemsize: int = 4) -> dict[tuple[str, str], float]:
+    """Return the memory of each kind of projection of 784-200-200-10 in training, by its structure, in MB."""
+    return {
+        (kind, structure): projection_bytes(
+            kind, AMBIENT, dim, itemsize=itemsize, sizes=TENSORS, structure=structure
+        )
+        / 1e6
+        for kind in sorted(PROJECTIONS)
+        for structure in ("whole", "tensors")
+    }
 
 
 def _product(kind: str, way: str, *, runs: int, ambient: int = AMBIENT, dim: int = DIM) -> Kernel:

@@ -111,7 +111,8 @@ def asymmetric_gd(
     A run whose step size is unstable at the solution may diverge, settle elsewhere, or go round in a cycle: it is
     flagged as diverged in the first case and, as it has not `settled`, as not converged in the last.
 
-    Raises ValueError when a size is below 1, a rank is above a dimension or the spectrum is unknown.
+    Raises ValueError when a size is not a whole number or below 1, a rank is above a dimension or the spectrum is
+    unknown.
     """
     check_sizes(rows=rows, cols=cols, true_rank=true_rank, max_rank=max_rank, measurements=measurements)
     check_choice("spectrum", spectrum, SPECTRA)

@@ -13,6 +13,7 @@ it: `<S, T> = vech(S) . vech(T)`. The operator then acts on `vech(S)`: half the 
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import lru_cache, partial
+from numbers import Integral
 from typing import NamedTuple
 
 import jax
@@ -47,9 +48,9 @@ def gaussian(key: PRNGKeyArray, *, dim: int, measurements: int) -> Gaussian:
     """Draw `measurements` symmetric Gaussian matrices with `E[A*A] = I`.
 
     Their diagonal entries have variance `1/m` and the others `1/(2m)` (arXiv:2302.01186; SE-0-M2, packed as in
-    SE-0-M3). Raises ValueError unless both sizes are at least 1.
+    SE-0-M3). Raises ValueError unless both sizes are whole numbers of at least 1.
     """
-    _at_least_one(dim=dim, measurements=measurements)
+    check_counts(dim=dim, measurements=measurements)
     matrix = normal(key, (measurements, packed_size(dim))) / np.sqrt(measurements)
     return Gaussian(matrix, matrix.T)
 
@@ -57,9 +58,9 @@ def gaussian(key: PRNGKeyArray, *, dim: int, measurements: int) -> Gaussian:
 def general_gaussian(key: PRNGKeyArray, *, rows: int, cols: int, measurements: int) -> Gaussian:
     """Draw `measurements` Gaussian `rows x cols` matrices with `E[A*A] = I`: entries N(0, 1/m) (SE-0-M1).
 
-    Raises ValueError unless all sizes are at least 1.
+    Raises ValueError unless all sizes are whole numbers of at least 1.
     """
-    _at_least_one(rows=rows, cols=cols, measurements=measurements)
+    check_counts(rows=rows, cols=cols, measurements=measurements)
     matrix = normal(key, (measurements, rows * cols)) / np.sqrt(measurements)
     return Gaussian(matrix, matrix.T, (rows, cols))
 
@@ -93,8 +94,11 @@ def unvech(packed: Float[Array, " packed"]) -> Float[Array, "dim dim"]:
     return entries * jnp.asarray(layout.unpack_scale, packed.dtype)
 
 
-def _at_least_one(**sizes: int) -> None:
-    for name, value in sizes.items():
+def check_counts(**counts: int) -> None:
+    """Raise ValueError when a size is not a whole number, or is below 1."""
+    for name, value in counts.items():
+        if not isinstance(value, Integral):
+            raise ValueError(f"{name} must be a whole number, got {value!r}")
         if value < 1:
             raise ValueError(f"{name} must be at least 1, got {value}")
 

@@ -95,7 +95,7 @@ def scaled_gd(
     (SE-3-P4). Once a run `signal_start`: the squared distance of each row of `U^T X_0`, in the order of the singular
     values, from the span of those before it, for `scaled_learning_curve`.
 
-    Raises ValueError when a size is below 1, a rank is above `dim` or the spectrum is unknown.
+    Raises ValueError when a size is not a whole number or below 1, a rank is above `dim` or the spectrum is unknown.
     """
     return _preconditioned(
         lambda hyper, residual: hyper.damping,
@@ -170,7 +170,7 @@ def gauss_newton(
 
     Metrics: `error = ||L R^T - M*||_F` and `loss = ||A(L R^T) - y||^2 / 2`.
 
-    Raises ValueError when a size is below 1, a rank is above `dim` or the spectrum is unknown.
+    Raises ValueError when a size is not a whole number or below 1, a rank is above `dim` or the spectrum is unknown.
     """
     _check(dim, true_rank, max_rank, measurements, spectrum)
     return Simulation(

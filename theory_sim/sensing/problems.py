@@ -9,6 +9,7 @@ Shared by every method on the symmetric factorisation `X X^T`, so that methods m
 """
 
 from collections.abc import Callable
+from numbers import Integral
 from typing import Any, NamedTuple
 
 import jax
@@ -18,7 +19,7 @@ from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
 from theory_sim.decompositions import orthonormal_rows
 from theory_sim.draws import normal
-from theory_sim.sensing.measurements import Operator, gaussian, measure
+from theory_sim.sensing.measurements import Operator, check_counts, gaussian, measure
 
 INFINITY = float("inf")
 SPECTRA = ("linear", "geometric")
@@ -137,18 +138,19 @@ def unstable(
 
 
 def check_sizes(*, true_rank: int, max_rank: int, measurements: int | None, **dims: int) -> None:
-    """Raise ValueError when a size is below 1, or a rank above one of the dimensions `dims`."""
-    for name, value in {**dims, "true_rank": true_rank, "max_rank": max_rank}.items():
-        if value < 1:
-            raise ValueError(f"{name} must be at least 1, got {value}")
+    """Raise ValueError when a size is not a whole number or below 1, or a rank above one of the dimensions `dims`."""
+    check_counts(**dims, true_rank=true_rank, max_rank=max_rank)
     largest = min(dims, key=lambda name: dims[name])
     for name, value in {"true_rank": true_rank, "max_rank": max_rank}.items():
         if value > dims[largest]:
             raise ValueError(f"{name} must be at most {largest} = {dims[largest]}, got {value}")
-    if measurements is not None and measurements < 1:
+    if measurements is None:
+        return
+    if isinstance(measurements, Integral) and measurements < 1:
         raise ValueError(
             f"measurements must be at least 1, or None for the population operator, got {measurements}"
         )
+    check_counts(measurements=measurements)
 
 
 def check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:

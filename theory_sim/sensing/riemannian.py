@@ -75,7 +75,7 @@ def weight_normalized(
     Metrics: `error = ||X Theta X^T - M*||_F` and `loss`. Once a run `overlap_start = U^T X_0 X_0^T U`, from which
     `weight_normalized_curve` gives the whole curve in the population.
 
-    Raises ValueError when a size is below 1, a rank is above `dim` or the spectrum is unknown.
+    Raises ValueError when a size is not a whole number or below 1, a rank is above `dim` or the spectrum is unknown.
     """
     check_sizes(dim=dim, true_rank=true_rank, max_rank=max_rank, measurements=measurements)
     check_choice("spectrum", spectrum, SPECTRA)

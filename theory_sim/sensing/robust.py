@@ -126,11 +126,16 @@ def subgradient(
     Metrics: `error = ||U U^T - M*||_F`, `excess_loss = f(U) - f(V*)`, and `learned_s`, the share of each direction of
     the target that is learnt.
 
-    Raises ValueError when a size is below 1 or `dim` below 2, a rank is above `dim`, or a word is unknown.
+    Raises ValueError when a size is not a whole number or below 1, or `dim` below 2, a rank is above `dim`, or
+    `max_rank` below the rank that `scaled` needs, or when a word is unknown.
     """
     check_sizes(dim=dim, true_rank=true_rank, max_rank=max_rank, measurements=measurements)
     if dim < 2:
         raise ValueError(f"dim must be at least 2, got {dim}")
+    if scaled and max_rank < true_rank:
+        raise ValueError(
+            f"max_rank must be at least true_rank = {true_rank}, the rank of a scaled run, got {max_rank}"
+        )
     for name, value, choices in (
         ("loss", loss, LOSSES),
         ("start", start, STARTS),

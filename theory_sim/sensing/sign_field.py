@@ -56,7 +56,7 @@ def sign_field(*, dim: int, max_rank: int, measurements: int) -> Simulation:
     Metrics: `strength = <Q, X / ||X||_F>`, of mean `phi` and variance `(1 - phi^2) / m`; `deviation`, the Frobenius
     norm of the rest of `Q`, of mean square `(d (d + 1) / 2 - 1) / m`.
 
-    Raises ValueError when a size is below 1 or `max_rank` above `dim`.
+    Raises ValueError when a size is not a whole number, or below 1, or `max_rank` above `dim`.
     """
     check_sizes(dim=dim, true_rank=1, max_rank=max_rank, measurements=measurements)
     return Simulation(

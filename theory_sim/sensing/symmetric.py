@@ -69,13 +69,13 @@ def symmetric_gd(
 
     Metrics: `error = ||X X^T - M*||_F`, `loss`, `learned_s = u_s^T X X^T u_s / sigma_s`, the share of each
     direction of the target that is learnt, and once a run `tail_start`, the squared singular values `s_i(0)` of
-    `E_0 V_perp`, from which `symmetric_error_curve` gives the whole curve of an over-specified run after its
-    transient (SE-1-P1).
+    `E_0 V_perp`, of the start alone, from which `symmetric_error_curve` gives the whole curve of an over-specified run
+    after its transient (SE-1-P1).
 
     A run that grows without bound is flagged as diverged, and one that has not settled, as in a cycle, as not
     converged: see `settled`.
 
-    Raises ValueError when a size is below 1, a rank is above `dim` or the spectrum is unknown.
+    Raises ValueError when a size is not a whole number or below 1, a rank is above `dim` or the spectrum is unknown.
     """
     check_sizes(dim=dim, true_rank=true_rank, max_rank=max_rank, measurements=measurements)
     check_choice("spectrum", spectrum, SPECTRA)
@@ -151,16 +151,20 @@ def _observe(problem: Problem, hyper: Hyper, state: State) -> Metrics:
 def _conclude(problem: Problem, hyper: Hyper, records: Metrics, state: State) -> Metrics:
     """Return `s_i(0)`, the squared singular values of `E_0 V_perp`, largest first and padded with zeros.
 
-    `E_0 = U_perp^T X_0`, and `V_perp` spans the `k - r` directions on which the final `U^T X` vanishes: the
+    `E_0 = U_perp^T X_0`, and `V_perp` spans the `k - r` directions on which `S_0 = U^T X_0` vanishes: the
     complement of its `min(k, r)` leading right singular vectors. Masked columns lie in that complement too, but
-    `E_0` is zero on them. The directions are known only at the end, hence the start kept in the state.
+    `E_0` is zero on them. A step is `S -> (I + eta (Sigma - S S^T)) S - eta S E^T E`: the row space of S turns by its
+    last term alone. With `E = [E_r, E_q]` on the rows of `S_0` and on `V_perp`, and sums over the steps in which `E_r`
+    lasts, `E_q` itself loses `eta sum E_r E_r^T E_q`, of relative order `alpha^2`, and the null space of the last S
+    turns by `eta sum E_r^T E_q`. On that null space `E_0` would be larger by `eta E_r(0) sum E_r^T E_q`, as the last E
+    is not: its squares would err by more than those on `V_perp`.
     """
-    true_rank, max_rank = problem.basis.shape[1], state.factor.shape[1]
-    signal = problem.basis.T @ state.factor
+    true_rank, max_rank = problem.basis.shape[1], state.start.shape[1]
+    signal = problem.basis.T @ state.start
     _, directions = leading_directions(signal)
     leading = jnp.arange(max_rank) < jnp.minimum(hyper.rank, true_rank)
     kept = jnp.where(leading, directions.T, 0.0)
-    tail = state.start - problem.basis @ (problem.basis.T @ state.start)
+    tail = state.start - problem.basis @ signal
     tail = tail - (tail @ kept) @ kept.T
     values, _ = leading_directions(tail)
     modes = jnp.arange(max_rank) < hyper.rank - true_rank

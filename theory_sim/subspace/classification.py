@@ -105,8 +105,8 @@ def classifier(
     """Return the network with its data on the device; `evaluated` training examples are observed, or all (None).
 
     Raises ValueError for an optimiser in the place of its constructor, a batch size or `evaluated` below 1, a negative
-    `l2`, a module with other variables than parameters, labels that are not 0 .. classes - 1, and examples that
-    disagree.
+    `l2`, a module that does not take the examples or has other variables than parameters, labels that are not 0 ..
+    classes - 1, and examples that disagree.
     """
     if not callable(optimizer):
         raise ValueError(
@@ -116,14 +116,25 @@ def classifier(
         raise ValueError(f"batch_size must be at least 1, got {batch_size}")
     if not (isinstance(l2, int | float) and 0 <= l2 < np.inf):
         raise ValueError(f"l2 must be a number of at least 0, got {l2!r}")
-    train, test = on_device(data)
+    floating = jnp.zeros((), dtype or float).dtype
+    train, test = on_device(data, floating)
     if evaluated is not None and not 1 <= evaluated <= len(train.y):
         raise ValueError(f"evaluated must lie between 1 and {len(train.y)} examples, got {evaluated}")
     example = example_of(train)
-    variables = jax.eval_shape(model.init, jax.random.key(0), example)
+    variables = _shapes(model.init, jax.random.key(0), example)
     if set(variables) != {"params"}:
         raise ValueError(f"the model may hold parameters only, got the collections {sorted(variables)}")
-    check_logits(jax.eval_shape(model.apply, variables, example).shape, train, test)
+    check_logits(_shapes(model.apply, variables, example).shape, train, test)
     seen = Examples(train.x[:evaluated], train.y[:evaluated])
-    floating = jnp.zeros((), dtype or float).dtype
     return Classifier(model, variables["params"], train, (seen, test), batch_size, floating, float(l2))
+
+
+def _shapes(function: Callable[..., Any], first: Any, example: Array) -> Any:
+    """Return the shapes of what a module's function returns for a batch of one example."""
+    try:
+        return jax.eval_shape(function, first, example)
+    except Exception as error:  # a module is a user's code, and says in its own words what it cannot do
+        told = " ".join(str(error).split())
+        raise ValueError(
+            f"the model does not take a batch of examples of shape {example.shape[1:]}: {type(error).__name__}: {told}"
+        ) from error

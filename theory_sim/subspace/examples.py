@@ -71,8 +71,10 @@ def evaluate(
     return whole[0] / used, whole[1] / used
 
 
-def on_device(data: tuple[Any, Any, Any, Any]) -> tuple[Examples, Examples]:
+def on_device(data: tuple[Any, Any, Any, Any], floating: Any) -> tuple[Examples, Examples]:
     """Return training and test examples as arrays of the device, from (train_x, train_y, test_x, test_y).
+
+    Features that are no whole numbers are held in that floating type.
 
     Raises ValueError when labels are no whole numbers, or examples disagree in number or shape, or in whether they are
     bytes.
@@ -94,13 +96,13 @@ def on_device(data: tuple[Any, Any, Any, Any]) -> tuple[Examples, Examples]:
             f"bytes alone are divided by 255: train_x is {train_x.dtype} and test_x is {test_x.dtype}"
         )
     return (
-        Examples(_placed(train_x), jnp.asarray(train_y, jnp.int32)),
-        Examples(_placed(test_x), jnp.asarray(test_y, jnp.int32)),
+        Examples(_placed(train_x, floating), jnp.asarray(train_y, jnp.int32)),
+        Examples(_placed(test_x, floating), jnp.asarray(test_y, jnp.int32)),
     )
 
 
-def _placed(x: np.ndarray) -> Array:
-    return jnp.asarray(x) if np.issubdtype(x.dtype, np.integer) else jnp.asarray(x, float)
+def _placed(x: np.ndarray, floating: Any) -> Array:
+    return jnp.asarray(x) if np.issubdtype(x.dtype, np.integer) else jnp.asarray(x, floating)
 
 
 def check_logits(shape: tuple[int, ...], train: Examples, test: Examples) -> None:

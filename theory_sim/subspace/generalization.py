@@ -29,22 +29,24 @@ class RoundedHyper(NamedTuple):
 
 
 def generalization_bound(
-    dim: Any, levels: Any, examples: Any, *, failure: float = 0.05
+    dim: Any, levels: Any, examples: Any, *, scales: int = 1, failure: float = 0.05
 ) -> Float[np.ndarray, "..."]:
-    """Return what the gap does not exceed with probability 1 - `failure`: `sqrt((d log r + log(1/failure)) / (2 m))`.
+    """Return what the gap does not exceed, with probability 1 - `failure`: `sqrt(log(s r^d / failure) / (2 m))`.
 
-    d = `dim` numbers of r = `levels` values, m = `examples`; arrays broadcast. SU-A2-F5, derived: Hoeffding's
-    inequality for one function with losses in [0, 1], and a union over the r^d functions. The scale of the values,
-    theta_0 and P must not depend on the data. Raises ValueError unless levels >= 2, examples >= 1 and 0 < failure < 1.
+    d = `dim` numbers of r = `levels` values, m = `examples`; arrays broadcast. The values have one of s = `scales`
+    scales, a list that is fixed before the data are seen and from which the data may choose. SU-A2-F5, derived:
+    Hoeffding's inequality for one function with losses in [0, 1], and a union over the s r^d functions. theta_0 and P
+    must not depend on the data. Raises ValueError unless levels >= 2, examples and scales >= 1 and 0 < failure < 1.
     """
     dim, levels, examples = np.broadcast_arrays(
         *(np.asarray(x, dtype=float) for x in (dim, levels, examples))
     )
-    if not (np.all(levels >= 2) and np.all(examples >= 1) and 0 < failure < 1):
+    if not (np.all(levels >= 2) and np.all(examples >= 1) and scales >= 1 and 0 < failure < 1):
         raise ValueError(
-            f"needs levels >= 2, examples >= 1 and 0 < failure < 1, got {levels}, {examples}, {failure}"
+            "needs levels >= 2, examples and scales >= 1 and 0 < failure < 1, got "
+            f"{levels}, {examples}, {scales}, {failure}"
         )
-    return np.sqrt((dim * np.log(levels) + np.log(1 / failure)) / (2 * examples))
+    return np.sqrt((dim * np.log(levels) + np.log(scales / failure)) / (2 * examples))
 
 
 def rounded_training(model: nn.Module, data: tuple[Any, Any, Any, Any], **options: Any) -> Simulation:

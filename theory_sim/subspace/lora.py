@@ -107,9 +107,10 @@ def shared_adapters(
 
     The loss is half the squared distance of all `B A` from random targets of unit norm and rank `rank`; D =
     `layers rank (rows + cols)`. Metrics: `loss`, and `gap`, the relative distance of `P theta_d` from a theta_D that
-    descends by itself, its gradient passed through `P P^T` (SU-A3-2). At the end, of `P^T P` in `dim` dimensions:
+    descends by itself, its gradient passed through `P P^T` (SU-A3-2). At the end, of the columns `P e_j`, j < `dim`:
     `norm` and `norm_square_error`, means of squared column norms and of their squared distance from 1; `overlap`, mean
-    square off the diagonal; `isometry_error`, largest distance from the identity; `first_*` and `last_*`, mean and
+    square off the diagonal of `P^T P`; `isometry_error`, its largest distance from the identity; `transpose_error`,
+    relative distance of `P^T g` from the columns' products with a random g; `first_*` and `last_*`, mean and
     mean square of the squared norms of the first `rows` columns and of the next `rank`; `projector_error`, relative
     distance of `(P P^T)^2 g` from `P P^T g`; and `update_square`, the mean square of `Delta W` at the start.
 
@@ -136,6 +137,17 @@ def shared_adapters(
         parameters: Float[Array, " D"], targets: Float[Array, "layers rows cols"]
     ) -> Float[Array, ""]:
         return jnp.sum((update_of(parameters) - targets) ** 2) / 2
+
+    def columns_of(p: Projection, direction: Float[Array, " D"]) -> tuple[Array, Array]:
+        # By the columns that `apply` makes: some projections know their Gram matrix in closed form, and what that form
+        # says of them would be no measurement.
+        if isinstance(p, Restricted):
+            # The first columns of one matrix, which all runs of a problem share.
+            kept = jnp.arange(width) < p.dim
+            gram, inner = columns_of(p.projection, direction)
+            return jnp.where(kept[:, None] & kept, gram, 0), jnp.where(kept, inner, 0)
+        columns = jax.vmap(p.apply)(jnp.eye(width, dtype=direction.dtype))
+        return columns @ columns.T, columns @ direction
 
     def sample(key: PRNGKeyArray, setting: AdapterSetting) -> AdapterProblem:
         projection_key, target_key = jax.random.split(key)
@@ -180,11 +192,12 @@ def shared_adapters(
         p = problem.projection.restricted(hyper.dim)
         used = jnp.arange(width) < hyper.dim
         count = jnp.minimum(hyper.dim, width)
-        gram = p.gram()
+        gram, inner = columns_of(p, problem.direction)
+        back = p.transpose(problem.direction)
         norms = jnp.diagonal(gram)
         away = gram - jnp.diag(used.astype(gram.dtype))
         off = gram - jnp.diag(norms)
-        image = p.apply(p.transpose(problem.direction))
+        image = p.apply(back)
         twice = p.apply(p.transpose(image))
         first, last = norms[:rows], norms[rows : rows + rank]
         return {
@@ -192,6 +205,7 @@ def shared_adapters(
             "norm_square_error": jnp.sum(jnp.where(used, norms - 1, 0) ** 2) / count,
             "overlap": jnp.sum(off**2) / jnp.maximum(count * (count - 1), 1),
             "isometry_error": jnp.max(jnp.abs(away)),
+            "transpose_error": jnp.linalg.norm(back - inner) / jnp.linalg.norm(back),
             "first_mean": jnp.mean(first),
             "first_square": jnp.mean(first**2),
             "last_mean": jnp.mean(last),
@@ -215,6 +229,7 @@ def shared_adapters(
             "norm_square_error": Variable("squared distance of squared column norms from 1"),
             "overlap": Variable("squared entry of P^T P off the diagonal"),
             "isometry_error": Variable("largest entry of P^T P - I"),
+            "transpose_error": Variable("relative distance of P^T g from the columns' products with g"),
             "first_mean": Variable("squared norm of the first columns"),
             "first_square": Variable("its square"),
             "last_mean": Variable("squared norm of the next columns"),

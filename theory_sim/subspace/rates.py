@@ -110,28 +110,54 @@ def gram_moments(projection: str, ambient: int) -> GramMoments:
     raise _unknown(projection)
 
 
-def projection_bytes(projection: str, ambient: int, dim: int, *, itemsize: int = 8) -> int:
+def projection_bytes(
+    projection: str,
+    ambient: int,
+    dim: int,
+    *,
+    itemsize: int = 8,
+    sizes: Sequence[int] | None = None,
+    structure: str = "whole",
+) -> int:
     """Return the memory that a projection holds, with floats of `itemsize` bytes: known before one is drawn.
 
-    dense: 2 D d floats. sparse: an index of 4 bytes and a float for each place of each column (`column_entries`).
-    fastfood: two indices and a float for each of L entries, and d floats. one_hot: two indices for each of D rows,
-    and a byte for its sign when it has one. Raises ValueError for another projection.
+    dense: 2 D d floats, its columns and its rows. sparse: an index of 4 bytes and a float for each place of each column
+    (`column_entries`). fastfood: two indices and a float for each of L entries, and d + 1 floats. one_hot: two indices
+    for each of D rows, a byte for its sign when it has one, and d.
+
+    `sizes` are the numbers of parameters of the network's tensors; `structure` is that of `subspace_training`. A sparse
+    projection of the whole has places in each tensor when `sizes` are given, as in training; "tensors" and
+    "scaled_tensors" need them: the blocks of all tensors, of d coordinates, or of what the scales leave of them.
+    Raises ValueError for another projection or structure, and for sizes that do not sum to D = `ambient`.
 
     >>> projection_bytes("dense", 199_210, 750, itemsize=4) / 1e6, projection_bytes("one_hot", 199_210, 750) / 1e6
     (1195.26, 1.593684)
     """
-    size = 1 << (ambient - 1).bit_length()
+    if structure not in ("whole", "tensors", "scaled_tensors"):
+        raise ValueError(f"unknown structure {structure!r}, expected whole, tensors or scaled_tensors")
+    if (sizes is None and structure != "whole") or (sizes is not None and sum(sizes) != ambient):
+        raise ValueError(f"the sizes of the tensors must sum to ambient={ambient}, got {sizes}")
+    if structure == "scaled_tensors":
+        dim -= len(sizes or ())
+    # Positions and values are what the tensors of a whole sparse projection hold, each for itself.
+    apart = structure != "whole" or projection == "sparse"
+    return sum(
+        _block_bytes(projection, size, dim, itemsize) for size in (sizes if apart and sizes else [ambient])
+    )
+
+
+def _block_bytes(projection: str, size: int, dim: int, itemsize: int) -> int:
     match projection:
         case "dense":
-            return 2 * ambient * dim * itemsize
+            return 2 * size * dim * itemsize
         case "sparse":
-            return dim * column_entries(ambient) * (4 + itemsize)
+            return dim * column_entries(size) * (4 + itemsize)
         case "fastfood":
-            return size * (8 + itemsize) + (dim + 1) * itemsize
+            return (1 << (max(size, dim) - 1).bit_length()) * (8 + itemsize) + (dim + 1) * itemsize
         case "one_hot":
-            return 8 * ambient + 4
+            return 8 * size + 4
         case "signed_one_hot":
-            return 9 * ambient + 4
+            return 9 * size + 4
     raise _unknown(projection)
 
 

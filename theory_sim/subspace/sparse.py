@@ -22,11 +22,11 @@ class SparseProjection:
     ambient: int = flax.struct.field(pytree_node=False)
 
     def apply(self, x: Float[Array, " d"]) -> Float[Array, " D"]:
-        """Return `P x` in O(d sqrt(D)) work."""
+        """Return `P x` in the work of its entries, O(d sqrt(D)) for one tensor."""
         return _apply(self, x)
 
     def transpose(self, y: Float[Array, " D"]) -> Float[Array, " d"]:
-        """Return `P^T y` in O(d sqrt(D)) work."""
+        """Return `P^T y` in the work of its entries."""
         return _transpose(self, y)
 
     def gram(self) -> Float[Array, "d d"]:
@@ -57,11 +57,12 @@ def sparse_projection(
 ) -> SparseProjection:
     """Draw entries `+-1/sqrt(q)` with probability q/2 each, else 0, and divide each column by its Euclidean norm.
 
-    The density is `q = 1/sqrt(D)`, with D = `ambient` (recalled as the paper's, unconfirmed; what training uses), or
-    with `sizes` `1/sqrt(D_i)` in each tensor of D_i = `sizes[i]` rows, as in the official code; the norm is that of
-    the whole column. Its inner products with other columns have mean 0 and, without `sizes`, variance exactly 1/D.
-    Memory and work of a product O(d sqrt(D)): `column_entries(D)` places a column, which a column overflows with
-    probability below 1e-8; no column is empty.
+    With `sizes` the density q is `1/sqrt(D_i)` in each tensor of D_i = `sizes[i]` rows, as in the official code and in
+    training, so that small tensors are reached too; without, `1/sqrt(D)` everywhere, with D = `ambient` (recalled as
+    the paper's, unconfirmed). The norm is that of the whole column. Its inner products with other columns have mean 0
+    and variance 1/D, exactly without `sizes` and to leading order with them. Memory and work of a product
+    O(d sum_i sqrt(D_i)): `column_entries(D_i)` places a column and tensor, which a column overflows with probability
+    below 1e-8; no column is empty. Rows are found in the default floating type: float32 counts to 2^24 alone.
 
     Raises ValueError unless 1 <= dim <= ambient and `sizes` are positive and sum to ambient.
     Source: arXiv:1804.08838 with its official code (SU-A1-F6).

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from functools import partial
+from typing import Any
 
 import flax.struct
 import jax
@@ -60,7 +61,7 @@ class TensorwiseProjection:
 
 
 def tensorwise_projection(
-    kind: str, sizes: Sequence[int]
+    kind: str, sizes: Sequence[int], *, dtype: Any = float
 ) -> Callable[[PRNGKeyArray, int, int], TensorwiseProjection]:
     """Return the function `(key, ambient, dim) -> projection` that draws one projection of a kind for each tensor.
 
@@ -68,6 +69,7 @@ def tensorwise_projection(
     (in expectation for Fastfood), hence `sqrt(len(sizes))` in all (SU-A2-F1): a step of size s moves the parameters
     that much farther than with one projection for the whole network. Fastfood pads a tensor of fewer than d entries to
     d, instead of ignoring the rest of theta_d (SU-A2-P2). A one-hot column that no row of a tensor reads is zero there.
+    Dense matrices are drawn in the floating type `dtype`, the others, which hold little, in the default one.
 
     Raises ValueError for an unknown kind, for sizes below 1 and, when drawing, unless the sizes sum to ambient and
     1 <= dim <= ambient. Source: arXiv:2012.13255 with the normalisation of arXiv:1804.08838 (SU-A1-F6).
@@ -81,7 +83,8 @@ def tensorwise_projection(
         check_sizes(ambient, dim)
         if sum(sizes) != ambient:
             raise ValueError(f"the sizes of the tensors must sum to ambient={ambient}, got {list(sizes)}")
-        parts = [DRAWS[kind](jax.random.fold_in(key, i), size, dim) for i, size in enumerate(sizes)]
+        drawn = partial(draw_dense, dtype=dtype) if kind == "dense" else DRAWS[kind]
+        parts = [drawn(jax.random.fold_in(key, i), size, dim) for i, size in enumerate(sizes)]
         return TensorwiseProjection(tuple(parts), tuple(sizes))
 
     return draw

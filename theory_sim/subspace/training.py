@@ -20,7 +20,8 @@ Any flax module, data and optax optimiser will do:
 True
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import flax.linen as nn
@@ -32,9 +33,11 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree
 
 from theory_sim.simulation import Metrics, Simulation
 from theory_sim.subspace.classification import Classifier, classifier
+from theory_sim.subspace.dense import dense_projection
 from theory_sim.subspace.examples import Examples
 from theory_sim.subspace.linear_maps import Projection
 from theory_sim.subspace.projections import projection_named
+from theory_sim.subspace.sparse import sparse_projection
 from theory_sim.subspace.tensorwise import tensorwise_projection
 
 STRUCTURES = ("whole", "tensors", "scaled_tensors")
@@ -97,13 +100,13 @@ def subspace_training(
     `model` is any flax module whose only variables are parameters and whose call gives logits [batch, classes];
     `data` is (train_x, train_y, test_x, test_y), features that are bytes (uint8) being read as grey levels, divided
     by 255, and other whole numbers as tokens. `projection` is a name or a function `(key, ambient, dim) ->
-    Projection`; `structure` is "whole" (one for all parameters), "tensors" (a block for each tensor, DID) or
-    "scaled_tensors" (SAID: the first coordinates of `theta_d`, one for each tensor, scale its block by one plus their
-    value, and count in `dim`). `optimizer` is any optax constructor that takes the learning rate (the published runs
-    use `partial(optax.adam, b2=0.99)` and `l2` 1e-4; neither is a default). In a subspace it sees `theta_d`, one
-    vector that is zero beyond `dim`; in direct training the tree of parameters, in every program. Weight decay acts
-    on what it sees. `dtype` is the floating type of weights, projection and data, the default one unless given:
-    networks need no float64.
+    Projection`; `structure` is "whole" (one for all parameters; a sparse one has the density of each tensor),
+    "tensors" (a block for each tensor, DID) or "scaled_tensors" (SAID: the first coordinates of `theta_d`, one for
+    each tensor, scale its block by one plus their value, and count in `dim`). `optimizer` is any optax constructor
+    that takes the learning rate (the published runs use `partial(optax.adam, b2=0.99)` and `l2` 1e-4; neither is a
+    default). In a subspace it sees `theta_d`, one vector that is zero beyond `dim`; in direct training the tree of
+    parameters, in every program. Weight decay acts on what it sees. `dtype` is the floating type of weights,
+    projection and data, the default one unless given: networks need no float64.
 
     One program for both kinds of training does the work of both. `direct=False` leaves direct training out, and with
     it all work of the optimiser on D numbers; `max_dim=0` leaves the subspaces out: its problem is empty, its state a
@@ -117,11 +120,12 @@ def subspace_training(
 
     Raises ValueError for an unknown projection or structure, `max_dim` that is no whole number, outside 0 .. D or
     without room for the scales, nothing to train (`max_dim=0, direct=False`), an optimiser in the place of its
-    constructor, a batch size or `evaluated` below 1, a negative `l2`, labels that are not 0 .. classes - 1, and
-    examples that disagree in number or shape, or in whether they are bytes. Source:
-    arXiv:1804.08838 (SU-A1-F1, SU-A1-F2, SU-A1-I1), arXiv:2012.13255 (SU-A2-F1, SU-A2-F2).
+    constructor, a batch size or `evaluated` below 1, a negative `l2`, a model that does not take the examples,
+    labels that are not 0 .. classes - 1, and examples that disagree in number or shape, or in whether they are bytes.
+    Source: arXiv:1804.08838 (SU-A1-F1, SU-A1-F2, SU-A1-I1), arXiv:2012.13255 (SU-A2-F1, SU-A2-F2).
     """
-    draw = projection if callable(projection) else projection_named(projection)
+    if not callable(projection):
+        projection_named(projection)
     if callable(projection) and structure != "whole":
         raise ValueError(f"structure {structure!r} needs the name of a projection, got {projection!r}")
     if structure not in STRUCTURES:
@@ -146,8 +150,7 @@ def subspace_training(
     if max_dim <= scales:
         raise ValueError(f"max_dim must exceed the {scales} scales of the model's tensors, got {max_dim}")
 
-    if structure != "whole":
-        draw = tensorwise_projection(str(projection), sizes)
+    draw = _drawing(projection, structure, sizes, floating)
     # How many numbers a run moves at most: theta_d, or all parameters where some runs train them directly.
     length = ambient if direct else max_dim
 
@@ -254,6 +257,22 @@ def _direct_training(
         variables=network.variables,
         limits={"dim": (0, 0), "examples": (0, len(network.train.y))},
     )
+
+
+def _drawing(projection: str | Draw, structure: str, sizes: Sequence[int], floating: Any) -> Draw:
+    """Return what draws the projection of a network whose tensors have these sizes, in that floating type.
+
+    What only a dense one needs: the others hold so little that they are drawn in the default type and rounded.
+    """
+    if callable(projection):
+        return projection
+    if structure != "whole":
+        return tensorwise_projection(projection, sizes, dtype=floating)
+    if projection == "dense":
+        return partial(dense_projection, dtype=floating)
+    if projection == "sparse":
+        return partial(sparse_projection, sizes=sizes)
+    return projection_named(projection)
 
 
 def _caution(scales: int) -> Callable[[Any, Any], dict[str, np.ndarray]]:

@@ -45,7 +45,7 @@ def test_over_specified_runs_lie_on_the_curve_of_their_own_start(runs):
     curve = symmetric_error_curve(STEPS, results["tail_start"][:, None], STEP_SIZE)
     ratio = (curve / results["error"])[over][:, later]
     # The start alone decides up to 2 alpha^2 (L / sigma_r) r/n, L about 6: 0.006.
-    assert np.abs(ratio - 1).max() < 0.012
+    assert np.abs(ratio - 1).max() < 0.006
 
 
 def test_plateau_then_constant(runs):

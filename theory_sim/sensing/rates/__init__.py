@@ -6,6 +6,7 @@ from theory_sim.sensing.rates.asymmetric import (
     finite_rate_factor,
     slowest_curvature,
 )
+from theory_sim.sensing.rates.crossover import symmetry_crossover
 from theory_sim.sensing.rates.floors import (
     asymmetric_small_start_error,
     fgd_bound,
@@ -112,6 +113,7 @@ __all__ = [
     "symmetric_error_curve",
     "symmetric_linear_rate",
     "symmetric_small_start_error",
+    "symmetry_crossover",
     "weight_normalized_curve",
     "weight_normalized_edge",
     "weight_normalized_factor",

@@ -17,7 +17,8 @@ def symmetric_error_curve(step: ArrayLike, tail_start: ArrayLike, step_size: Arr
     """Return `||X_t X_t^T - M*||_F` of an over-specified run, once its signal has converged (SE-1-P1).
 
     `tail_start` has its modes on the last axis: the squared singular values `s_i(0)` of `E_0 V_perp`; zeros
-    stand for no mode. `step` and `step_size` broadcast against its other axes. Derived: on `V_perp` a gradient
+    stand for no mode. `step` and `step_size` broadcast against its other axes. Derived: on `V_perp`, the null space of
+    the start's signal `U^T X_0`, which leaves it by a relative `alpha^2` only while the signal is learnt, a gradient
     step is `E - eta E E^T E`, so `s -> s (1 - eta s)^2`, solved by `s / (1 + 2 eta t s)` up to a fraction of
     order `log(t) / t`; the error is the norm of the `s_i`.
     """
