@@ -40,7 +40,16 @@ def draw_loss(axis, data, classes, ranks):
             label = f"K = {count}" if rank == adapted[0] else None
             interval(axis, [place], bootstrap(runs), color=color, label=label)
         if count in adapted:
-            axis.axvline(adapted.index(count), color=color, linewidth=0.8, linestyle=(0, (4, 1.6)), zorder=0)
+            # Short of the legend above and of the note below.
+            axis.axvline(
+                adapted.index(count),
+                0.16,
+                0.68,
+                color=color,
+                linewidth=0.8,
+                linestyle=(0, (4, 1.6)),
+                zorder=0,
+            )
     axis.set_xticks([*places, full], [*map(str, adapted), "full"])
     log_axes(axis, "y")
     axis.set(xlabel="rank q of the adapters", ylabel="test loss, last step", ylim=(1e-5, 2))
@@ -121,4 +130,4 @@ def finish_angles(axis):
     log_axes(axis, "x")
     axis.set(xlabel="step", ylabel="angle to span($\\mu_1 .. \\mu_K$), degrees", ylim=(0, 135))
     axis.set_yticks([0, 30, 60, 90])
-    axis.legend(ncols=2, loc="upper right")
+    axis.legend(ncols=2, loc="upper right", handlelength=1.4, columnspacing=1.0)

@@ -148,7 +148,7 @@ def draw_changed(axis, data):
         axis, beta, np.minimum(beta**2, sigma**2 / beta**2), label=r"$\min(\beta^2, \sigma_r^2/\beta^2)$"
     )
     axis.set(xlabel=r"$\beta$", ylabel=r"rate $/\,\eta$", ylim=(0.1, None))
-    axis.legend(loc="lower center")
+    axis.legend(loc="lower right")
 
 
 def draw_ratios(axis, data):
