@@ -119,6 +119,12 @@ def local_once_saturated(data: xr.Dataset) -> Estimate:
 
 
 @cellwise
+def optimal_where_supported(cell: xr.Dataset) -> Estimate:
+    """Share of the optimal tokens among the problems all of whose tokens are support tokens."""
+    return proportion(by_seed(cell, "global")[by_seed(cell, "all_support") > 0])
+
+
+@cellwise
 def beyond_support(data: xr.Dataset) -> Estimate:
     """Measure by how much more often the optimal tokens are selected than all tokens are support tokens."""
     return bootstrap(by_seed(data, "global") - by_seed(data, "all_support"))
@@ -239,14 +245,15 @@ CLAIMS = [
     ),
     Claim(
         ids=("AT-A7", "AT-A-T11"),
-        statement="three tokens: where all are support tokens the optimal ones are selected, P(global) >= P(B.1)",
+        statement="three tokens in 10 and 20 dimensions: where all are support tokens the optimal ones are selected",
         source="arXiv:2308.16898, conjecture of Sec. 5.2",
         label="paper",
-        measure=beyond_support,
-        at=cells(*SHORT, dim=READ),
-        control=cells(*SHORT, dim=READ, trained=False),
+        measure=optimal_where_supported,
+        at=cells(*SHORT, dim=(10, 20)),
+        control=cells(*SHORT, dim=(10, 20), trained=False),
         control_reason="without training the selected tokens are those that chance has, and B.1 is as it is",
-        prediction=AtLeast(0),
+        prediction=AtLeast(0.95),
+        tolerance_reason="all but runs that are not saturated yet; 200 of 400 problems settle 0.03",
     ),
     Claim(
         ids=("AT-A7", "AT-A-T11"),

@@ -101,7 +101,7 @@ def needed_width(data: xr.Dataset) -> Estimate:
 PAPER = "arXiv:2302.06015, Theorem 1 (m >~ M^2 log N is enough)"
 START = (
     "The hinge reaches a neuron only from sequences on which it is active. A class none of whose m / 2 neurons is\n"
-    "active on any of its sequences stays at output 0: rates.dead_start, rates.failing_share."
+    "active on any of its sequences trains no neuron of its own: rates.dead_start, rates.failing_share."
 )
 TRUE, RANDOM = {"label_noise": 0.0}, {"label_noise": 1.0}
 NO_WIDTH = "random labels are learnt at no width"

@@ -166,3 +166,8 @@ def test_the_share_of_failures_is_that_of_classes_without_a_live_neuron():
         some = [live[:, first::classes].any(axis=1) for first in range(classes)]
         found = 1 - np.all(some, axis=0).mean()
         assert abs(found - failing_share(6, 0.3, classes)) < 0.005
+
+
+def test_dead_neurons_are_counted_among_three_patterns_at_least():
+    with pytest.raises(ValueError, match="patterns must be at least 3, got 2"):
+        dead_start(2, 0.4, 0.1, tokens=4, samples=8, dim=4, token_noise=0.1)

@@ -1,4 +1,4 @@
-r"""The one-layer transformer on pattern data with low-rank adapters: only `B` and `A` of `W = W(0) + B A` are trained.
+r"""The one-layer transformer on pattern data with low-rank adapters `W = W(0) + B A` of some matrices.
 
 If the updates of full training have rank K (AT-C1, AT-C3), adapters of rank K should do as well as the full matrices,
 and smaller ones worse. Adapters are either those of attention, `W_Q` and `W_K`, while `W_V` and `W_O` are trained in

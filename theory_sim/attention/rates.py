@@ -182,7 +182,10 @@ def dead_start(
     sequences it is inactive where `w . sum_l x_l <= 0` for all of them, `w` being its row, which starts Gaussian. The
     hinge's gradient reaches an inactive neuron from no sequence of its class. The share is counted over 20,000 rows,
     100 for each of 200 draws of the sequences: its standard error is below 0.005.
+    Raises ValueError unless there are three patterns, one of no class among them.
     """
+    if patterns < 3:
+        raise ValueError(f"patterns must be at least 3, got {patterns}")
     rng = np.random.default_rng(0)
     draws, rows, count = 200, 100, max(samples // 2, 1)
     place = rng.uniform(size=(draws, count))
@@ -199,9 +202,10 @@ def dead_start(
 def failing_share(width: ArrayLike, dead: ArrayLike, classes: int = 2) -> Curve:
     """Return the chance that some class starts with no active neuron, if each is dead with chance `dead` (AT-B6).
 
-    Derived: class c has `m / K` neurons of its own, independent at the start: `1 - (1 - q^(m/K))^K`. Without one the
-    output of its sequences cannot rise. It falls with the width at a rate that knows of the number of patterns only
-    through q: `K log(K / delta) / log(1 / q)` neurons fail with a chance of about delta.
+    Derived: class c has `m / K` neurons of its own, independent at the start: `1 - (1 - q^(m/K))^K`. Without one its
+    sequences reach no neuron of its own, unless the values, which all neurons share, wake one: a first order. It falls
+    with the width at a rate that knows of the number of patterns only through q: `K log(K / delta) / log(1 / q)`
+    neurons fail with a chance of about delta.
     """
     alone = np.asarray(dead, float) ** (np.asarray(width, float) / classes)
     return 1 - (1 - alone) ** classes

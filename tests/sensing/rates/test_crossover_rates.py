@@ -48,3 +48,17 @@ def test_the_crossover_is_later_by_two_over_eta_sigma_for_e_times_less_alpha():
     scales, step_size = np.array([1e-5, 1e-4, 1e-3]), 0.01
     crossed = [symmetry_crossover(scale, RATIO, DIM, RANK, VALUES, step_size) for scale in scales]
     np.testing.assert_allclose(-np.diff(crossed) / np.log(10), 2 / (step_size * 0.5), rtol=0.005)
+
+
+@pytest.mark.parametrize(
+    ("changed", "told"),
+    [
+        ({"rank": 2}, "rank > 2"),
+        ({"right_scale": 2.0}, "right_scale <= 1"),
+        ({"init_scale": 0.7}, "do not cross"),
+    ],
+)
+def test_what_has_no_crossover_is_refused(changed, told):
+    given = {"init_scale": 1e-3, "right_scale": 1 / 3, "dim": 20, "rank": 4, "step_size": 0.01} | changed
+    with pytest.raises(ValueError, match=told):
+        symmetry_crossover(singular_values=[1.0, 0.5], **given)

@@ -35,10 +35,16 @@ def symmetry_crossover(
     much sooner.
     Derived: the squared error has the part of each direction not learnt yet, `sigma_s^2 (1 - p_s)^2` with the recursion
     of `arrival_step`; the tail, of `symmetric_small_start_error`; and what couples them, `sigma_s p_s ||E v_s||^2`
-    from either side, where `E v_s -> (1 - eta sigma_s p_s) E v_s` is Gaussian at the start. After the arrival all of
-    them are powers of `exp(-eta sigma_r t) / alpha`, times `alpha^2`, but for the tail: the curves cross at a fixed
-    value of that. For e times less alpha arrivals are later by `1 / (eta sigma_r)`, and the crossover by twice that.
+    from either side, where `E v_s -> (1 - eta sigma_s p_s) E v_s` is Gaussian at the start. Steps t after
+    the arrival all of them are powers of `exp(-eta sigma_r t) / alpha`, times `alpha^2`, but for the tail: the curves
+    cross at a fixed value of that. For e times less alpha the arrival is later by `1 / (eta sigma_r)`, and t is larger
+    by as much.
+
+    Raises ValueError for another rank or scale, and when the curves do not cross.
     """
+    if rank <= len(singular_values) or not 0 < right_scale <= 1:
+        told = f"needs rank > {len(singular_values)}, that of the target, and 0 < right_scale <= 1"
+        raise ValueError(f"{told}, got {rank} and {right_scale}")
     values = np.asarray(singular_values, float)
     signal, variance = len(values), init_scale**2 / dim
     mean_variance = balanced_entry_variance(variance, variance * right_scale**2)
@@ -55,7 +61,9 @@ def symmetry_crossover(
         asymmetric + asymmetric_small_start_error(init_scale, right_scale, dim, dim, rank, signal) ** 2
     )
     lower = lower - np.log(symmetric + symmetric_small_start_error(init_scale, dim, rank, signal) ** 2)
-    last = int(np.flatnonzero(lower > 0)[-1])
+    last = int(np.flatnonzero(np.append(True, lower > 0))[-1]) - 1
+    if not 0 <= last < steps:
+        raise ValueError(f"the errors do not cross within {steps} steps from starts of scale {init_scale}")
     return float(last + lower[last] / (lower[last] - lower[last + 1]))
 
 
