@@ -11,7 +11,7 @@ SIZES = ((3, 5), (4, 5), (5, 5), (4, 3), (4, 9))
 
 
 def draw(data: xr.Dataset) -> Figure:
-    data = data.isel(points=0, max_inputs=0, max_tokens=0, max_dim=0, optimal=0)
+    data = data.isel(points=0, max_inputs=0, max_tokens=0, max_dim=0).sel(optimal=0, self_attention=0)
     fig, axes = figure(columns=2, panels=(1, 2), height=2.6)
     curves = {(d, t): curve(data, d, t) for d, t in SIZES if d in data["dim"] and t in data["tokens"]}
     panel_label(axes[0], "a", "sequences")

@@ -61,6 +61,8 @@ SWEEP = Sweep(
             "problem_seeds": 100,
             "steps": log_spaced(2000, per_decade=8),
         },
+        # The size of Fig. 10 of arXiv:2308.16898, whose knee moves from 3 to 6 columns with the number of sequences.
+        "knee": {"inputs": [5, 10, 15], "tokens": [5], "dim": [20]},
         "paper": {"step_size": [0.1, 0.3], "problem_seeds": 100, "steps": log_spaced(30_000, per_decade=8)},
     },
     where=wanted,

@@ -116,8 +116,9 @@ def unique(left, right, dual):
 
 @pytest.mark.parametrize("norm", ["frobenius", "nuclear"])
 @settings(max_examples=60)
-@example(inputs=6, tokens=8, dim=10, seed=0, unit=1, optimal=1)
-@example(inputs=1, tokens=2, dim=1, seed=0, unit=1, optimal=0)
+@example(inputs=6, tokens=8, dim=10, seed=0, unit=1, optimal=1, own=0)
+@example(inputs=1, tokens=2, dim=1, seed=0, unit=1, optimal=0, own=0)
+@example(inputs=4, tokens=5, dim=4, seed=0, unit=1, optimal=1, own=1)
 @given(
     inputs=st.integers(1, 6),
     tokens=st.integers(2, 8),
@@ -125,10 +126,13 @@ def unique(left, right, dual):
     seed=st.integers(0, 2**31 - 1),
     unit=st.integers(0, 1),
     optimal=st.integers(0, 1),
+    own=st.integers(0, 1),
 )
-def test_instances_of_all_sizes_agree_with_cvxpy(norm, inputs, tokens, dim, seed, unit, optimal):
+def test_instances_of_all_sizes_agree_with_cvxpy(norm, inputs, tokens, dim, seed, unit, optimal, own):
     setting, solve = solver_of_pairs(norm)
-    drawn = setting._replace(inputs=inputs, tokens=tokens, dim=dim, unit=unit, optimal=optimal)
+    drawn = setting._replace(
+        inputs=inputs, tokens=tokens, dim=dim, unit=unit, optimal=optimal, self_attention=own
+    )
     problem, found = jax.tree.map(np.asarray, solve(seed, drawn))
     left, right = (part[: inputs * (tokens - 1), :dim] for part in (problem.left, problem.right))
     sizes = np.linalg.svd(found.weights, compute_uv=False)
@@ -160,6 +164,21 @@ def test_tokens_are_drawn_as_told():
     assert np.any(best.left != free.left)
     fewer = draw(dim=6, optimal=0, inputs=2)
     np.testing.assert_array_equal(fewer.left[:8], free.left[:8])
+
+
+def test_with_self_attention_first_tokens_are_the_queries():
+    simulation = margin_instances(points=16, max_inputs=4, max_tokens=5, max_dim=6)
+    draw = lambda **changes: simulation.sample(jax.random.key(3), simulation.setting._replace(**changes))  # noqa: E731
+    drawn, own, first = draw(), draw(self_attention=1), draw(self_attention=1, optimal=0)
+    np.testing.assert_array_equal(own.left, drawn.left)
+    np.testing.assert_array_equal(own.right, first.right)
+    # Where the first token of unit norm is also selected, x.(x - y) = |x - y|^2 / 2.
+    np.testing.assert_allclose(
+        np.sum(first.left * first.right, axis=1), np.sum(np.asarray(first.left) ** 2, axis=1) / 2
+    )
+    # That is a margin of the identity.
+    _, found = solved("frobenius", inputs=3, tokens=5, dim=2, optimal=0, self_attention=1)
+    assert np.all(found["feasible"] == 1)
 
 
 def test_constraints_without_a_place_are_told():

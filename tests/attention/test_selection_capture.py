@@ -19,7 +19,8 @@ def found():
         key = jax.random.key(seed)
         target = SIMULATION.sample(key, SIMULATION.setting._replace(score_spread=spread))
         start = SIMULATION.init(key, target, SIMULATION.hyper._replace(radius=3.0, opening=0.2))
-        return target, start, run(key, target, SIMULATION.hyper).conclusions
+        last = run(key, target, SIMULATION.hyper)
+        return target, start, last.conclusions | {"weights": last.state.weights}
 
     return jax.tree.map(np.asarray, jax.jit(jax.vmap(one))(np.arange(10), np.repeat([1.0, 0.0], 5)))
 
@@ -69,6 +70,20 @@ def test_the_push_is_the_worst_score_along_the_solution_of_the_other_sequences(f
             scores = problem.tokens[left_out] @ np.asarray(solution.weights) @ problem.queries[left_out]
             pushes.append(np.delete(scores, best[left_out]).max() - scores[best[left_out]])
         assert conclusions["push"][i] == pytest.approx(max(pushes), abs=1e-5)
+
+
+def test_the_error_is_the_distance_from_the_solution_of_the_optimal_tokens_whatever_is_selected(found):
+    target, _, conclusions = found
+    for i in range(10):
+        problem = problem_of(target, i)
+        best = np.asarray(token_scores(problem)).argmax(axis=1)
+        solution = np.asarray(max_margin(problem.tokens, problem.queries, best).weights)
+        np.testing.assert_allclose(target.optimal[i], solution / np.linalg.norm(solution), atol=1e-6)
+        assert conclusions["global"][i] == np.all(conclusions["selected"][i] == best)
+        assert conclusions["captured"][i] == np.all(conclusions["selected"][i] == target.chosen[i])
+        weights = conclusions["weights"][i]
+        expected = np.linalg.norm(weights / np.linalg.norm(weights) - target.optimal[i])
+        assert conclusions["direction_error"][i] == pytest.approx(expected, rel=1e-9)
 
 
 def test_a_place_beyond_the_tokens_is_out_of_the_limits():

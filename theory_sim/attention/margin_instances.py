@@ -43,7 +43,8 @@ class Setting(NamedTuple):
 
     `unit` is 1 for tokens scaled to norm 1, as queries always are, and 0 for Gaussian tokens of mean square norm 1.
     `optimal` is 1 where the token of the best score `Y_i v^T x_it` is selected, for a random head and random labels,
-    and 0 where it is any token.
+    and 0 where it is any token, the first. `self_attention` is 1 where the query of a sequence is its first token, and
+    0 where it is drawn by itself.
     """
 
     inputs: int = 5
@@ -51,6 +52,7 @@ class Setting(NamedTuple):
     dim: int = 5
     unit: int = 1
     optimal: int = 1
+    self_attention: int = 0
 
 
 class Hyper(NamedTuple):
@@ -140,6 +142,7 @@ def margin_instances(
             "dim": (1, max_dim),
             "unit": (0, 1),
             "optimal": (0, 1),
+            "self_attention": (0, 1),
             "stop_gap": (0.0, 0.1),
         },
     )
@@ -157,6 +160,7 @@ def _sample(
     head, queries, tokens = drawn[0, 0], unit(drawn[1:, 0]), drawn[1:, 2:]
     scaled = tokens / jnp.sqrt(jnp.asarray(setting.dim, tokens.dtype))
     tokens = jnp.where(setting.unit > 0, unit(tokens), scaled)
+    queries = jnp.where(setting.self_attention > 0, tokens[:, 0], queries)
     existing = jnp.arange(max_tokens) < setting.tokens
     scores = jnp.where(existing, labels[:, None] * (tokens @ head), -jnp.inf)
     selected = jnp.where(setting.optimal > 0, jnp.argmax(scores, axis=1), 0)

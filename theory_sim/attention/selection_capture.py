@@ -16,6 +16,8 @@ attention, which training along `V_i` lowers by `e^(-rho_i c)` while it lowers t
 >>> found = trajectory(simulation, [500])(jax.random.key(1), problem, simulation.hyper)
 >>> float(found["target_local"]), float(found["captured"]), float(found["global"])
 (0.0, 0.0, 1.0)
+>>> bool(found["direction_error"] < 0.1)
+True
 """
 
 from functools import partial
@@ -25,7 +27,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
-from theory_sim.attention.directions import unit
+from theory_sim.attention.directions import distance, unit
 from theory_sim.attention.margin import max_margin_of_pairs
 from theory_sim.attention.selection_direction import SLACK
 from theory_sim.attention.selection_gradient import Problem, log_attention, token_scores
@@ -58,13 +60,14 @@ class Hyper(NamedTuple):
 class Target(NamedTuple):
     """A problem, the tokens around whose solution runs start, that solution's direction, and its local optimality.
 
-    And the largest `rho_i` of the sequences.
+    And the direction of the optimal tokens' solution, and the largest `rho_i` of the sequences.
     """
 
     problem: Problem
     chosen: Int[Array, " inputs"]
     direction: Float[Array, "dim dim"]
     local: Float[Array, ""]
+    optimal: Float[Array, "dim dim"]
     push: Float[Array, ""]
 
 
@@ -72,8 +75,9 @@ def selection_capture(*, inputs: int, tokens: int, dim: int) -> Simulation:
     """Return the training of `W` by normalised steps in the log domain, from a start in a cone.
 
     Conclusions, as 0 or 1: `target_local`, whether the tokens around whose solution the run starts are locally optimal
-    (AT-A-T9); `captured`, whether those are the most attended tokens at the end; `global`, whether the optimal are. And
-    `push`, the largest `rho_i`.
+    (AT-A-T9); `captured`, whether those are the most attended tokens at the end; `global`, whether the optimal are.
+    Then `selected`, the most attended tokens; `direction_error`, the distance of the last `W / ||W||` from the optimal
+    tokens' direction, whatever is selected, 1 where they cannot be separated; and `push`, the largest `rho_i`.
 
     Raises ValueError as `token_selection` does.
     """
@@ -92,6 +96,8 @@ def selection_capture(*, inputs: int, tokens: int, dim: int) -> Simulation:
             "target_local": Variable("whether the tokens that runs start around are locally optimal"),
             "captured": Variable("whether those tokens are selected"),
             "global": Variable("whether the optimal tokens are selected"),
+            "selected": Variable("selected token", dims={"input": None}),
+            "direction_error": Variable("distance from the optimal tokens' max margin direction"),
             "push": Variable("largest score above an optimal token along the other sequences' direction"),
         },
         limits={
@@ -119,10 +125,10 @@ def _sample(key: PRNGKeyArray, setting: Setting, *, plain: Simulation) -> Target
     # Without a sequence: its constraints are replaced by copies of the next one's.
     own, rows = jnp.arange(inputs).repeat(count - 1), jnp.arange(inputs * (count - 1))
     moved = jnp.where(own == jnp.arange(inputs)[:, None], (rows + count - 1) % len(rows), rows)
-    lefts = jnp.concatenate([left[None], of_best[moved]])
-    found = jax.vmap(max_margin_of_pairs)(lefts, jnp.concatenate([right[None], right[moved]]))
+    lefts = jnp.concatenate([left[None], of_best[None], of_best[moved]])
+    found = jax.vmap(max_margin_of_pairs)(lefts, jnp.concatenate([right[None], right[None], right[moved]]))
     margins = jnp.sum((left @ found.weights[0]) * right, axis=1).reshape(inputs, count - 1)
-    along = jnp.einsum("kd,ide,ke->ik", of_best, found.weights[1:], right)
+    along = jnp.einsum("kd,ide,ke->ik", of_best, found.weights[2:], right)
     push = jnp.max(jnp.where(own == jnp.arange(inputs)[:, None], -along, -jnp.inf))
     # Equal scores differ by rounding; a lower score is one that is lower by more.
     gaps = jnp.take_along_axis(scores, chosen[:, None], axis=1) - jnp.take_along_axis(
@@ -130,7 +136,8 @@ def _sample(key: PRNGKeyArray, setting: Setting, *, plain: Simulation) -> Target
     )
     lower = gaps > jnp.sqrt(jnp.finfo(scores.dtype).eps)
     local = found.feasible[0] & jnp.all((margins > 1 + SLACK) | lower)
-    return Target(problem, chosen, unit(found.weights[0], (0, 1)), local.astype(scores.dtype), push)
+    directions = unit(found.weights[:2], (1, 2))
+    return Target(problem, chosen, directions[0], local.astype(scores.dtype), directions[1], push)
 
 
 def _differences(
@@ -159,4 +166,6 @@ def _conclude(target: Target, hyper: Hyper, records: Metrics, state: Direct) -> 
         "push": target.push,
         "captured": jnp.all(selected == target.chosen).astype(dtype),
         "global": jnp.all(selected == best).astype(dtype),
+        "selected": selected,
+        "direction_error": distance(state.weights, target.optimal),
     }
