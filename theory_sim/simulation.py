@@ -18,6 +18,7 @@ A `Simulation` says how to draw a problem, where a run starts, what one step doe
 
 from collections.abc import Callable, Mapping, Sequence
 from enum import IntEnum
+from numbers import Integral
 from typing import Any, NamedTuple
 
 import jax
@@ -228,3 +229,12 @@ def _like(new: PyTree, old: PyTree) -> PyTree:
 def _all_finite(tree: PyTree) -> Array:
     floats = [x for x in jax.tree.leaves(tree) if jnp.issubdtype(jnp.asarray(x).dtype, jnp.inexact)]
     return jnp.stack([jnp.all(jnp.isfinite(x)) for x in floats]).all() if floats else jnp.asarray(True)
+
+
+def check_counts(least: Mapping[str, int] | None = None, /, **counts: Any) -> None:
+    """Raise ValueError at the first of a factory's sizes that is no whole number, or below 1 or its own `least`."""
+    for name, value in counts.items():
+        if not isinstance(value, Integral):
+            raise ValueError(f"{name} must be a whole number, got {value!r}")
+        if value < (bound := (least or {}).get(name, 1)):
+            raise ValueError(f"{name} must be at least {bound}, got {value}")

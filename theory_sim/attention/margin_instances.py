@@ -21,7 +21,6 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
 from theory_sim.attention.directions import unit
@@ -29,7 +28,7 @@ from theory_sim.attention.margin import NORMS, MaxMargin, max_margin_of_pairs, r
 from theory_sim.attention.selection_direction import SLACK
 from theory_sim.attention.splitting import TOLERANCE, nuclear_splitting
 from theory_sim.decompositions import leading_directions
-from theory_sim.simulation import Metrics, Simulation, Variable
+from theory_sim.simulation import Metrics, Simulation, Variable, check_counts
 
 COUNTED = 1e-7
 """The singular values that the published count of a rank takes for more than zero (AT-A-S3)."""
@@ -102,16 +101,9 @@ def margin_instances(
     Raises ValueError on sizes that are too small or no whole numbers, an unknown norm or solver, or a splitting in the
     Frobenius norm.
     """
-    for name, value, least in (
-        ("points", points, 1),
-        ("max_inputs", max_inputs, 1),
-        ("max_tokens", max_tokens, 2),
-        ("max_dim", max_dim, 1),
-    ):
-        if not isinstance(value, int | np.integer):
-            raise ValueError(f"{name} must be a whole number, got {value!r}")
-        if value < least:
-            raise ValueError(f"{name} must be at least {least}, got {value}")
+    check_counts(
+        {"max_tokens": 2}, points=points, max_inputs=max_inputs, max_tokens=max_tokens, max_dim=max_dim
+    )
     if norm not in NORMS:
         raise ValueError(f"norm must be one of {', '.join(NORMS)}, got {norm!r}")
     if solver not in SOLVERS:

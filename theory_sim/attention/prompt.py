@@ -32,7 +32,7 @@ from theory_sim.attention.prompt_gradient import (
 )
 from theory_sim.attention.prompt_instances import LIMITS, Setting, sampler
 from theory_sim.attention.selection_gradient import LOSSES, log_outside
-from theory_sim.simulation import Metrics, Simulation, Variable
+from theory_sim.simulation import Metrics, Simulation, Variable, check_counts
 
 INFINITY = float("inf")
 RULES = ("gradient", "normalized", "power")
@@ -93,11 +93,7 @@ def prompt_attention(
     Raises ValueError when there is no input, an input has a single token, a size is below 1 or no whole number, a word
     is unknown, a small instance has another size, or the linear loss, unbounded in a head, is to be trained jointly.
     """
-    for name, value, least in (("inputs", inputs, 1), ("tokens", tokens, 2), ("dim", dim, 1)):
-        if not isinstance(value, int | np.integer):
-            raise ValueError(f"{name} must be a whole number, got {value!r}")
-        if value < least:
-            raise ValueError(f"{name} must be at least {least}, got {value}")
+    check_counts({"tokens": 2}, inputs=inputs, tokens=tokens, dim=dim)
     for name, word, choices in (("rule", rule, RULES), ("loss", loss, LOSSES)):
         if word not in choices:
             raise ValueError(f"{name} must be one of {', '.join(choices)}, got {word!r}")

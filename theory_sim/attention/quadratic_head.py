@@ -19,11 +19,10 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from theory_sim.attention.directions import distance
-from theory_sim.simulation import Metrics, Simulation, Variable
+from theory_sim.simulation import Metrics, Simulation, Variable, check_counts
 
 ATTENDED = 1e-3
 """The attention above which a token counts as selected."""
@@ -45,10 +44,7 @@ def quadratic_head(*, tokens: int) -> Simulation:
 
     Raises ValueError on fewer than two tokens, or a number that is not whole.
     """
-    if not isinstance(tokens, int | np.integer):
-        raise ValueError(f"tokens must be a whole number, got {tokens!r}")
-    if tokens < 2:
-        raise ValueError(f"tokens must be at least 2, got {tokens}")
+    check_counts({"tokens": 2}, tokens=tokens)
     return Simulation(
         sample=partial(_sample, tokens=tokens),
         init=lambda key, scores, hyper: jnp.zeros_like(scores),

@@ -33,14 +33,13 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
 from theory_sim.attention.directions import distance
 from theory_sim.attention.least_norm import SOLVED, least_norm
 from theory_sim.attention.selection_gradient import falling_slope, log_pulls
 from theory_sim.draws import normal, uniform
-from theory_sim.simulation import Metrics, Simulation, Variable
+from theory_sim.simulation import Metrics, Simulation, Variable, check_counts
 
 ATTENDED, MASKED = 1e-3, 1e-6
 """A token with more attention counts as selected, one with less as masked (AT-A-S7)."""
@@ -105,11 +104,7 @@ def relu_head(*, inputs: int, tokens: int, max_dim: int) -> Simulation:
     Raises ValueError when there is no sequence, a sequence has a single token, `max_dim` is below 1, or a size is no
     whole number.
     """
-    for name, value, least in (("inputs", inputs, 1), ("tokens", tokens, 2), ("max_dim", max_dim, 1)):
-        if not isinstance(value, int | np.integer):
-            raise ValueError(f"{name} must be a whole number, got {value!r}")
-        if value < least:
-            raise ValueError(f"{name} must be at least {least}, got {value}")
+    check_counts({"tokens": 2}, inputs=inputs, tokens=tokens, max_dim=max_dim)
     return Simulation(
         sample=partial(_sample, inputs=inputs, tokens=tokens, max_dim=max_dim),
         init=_init,

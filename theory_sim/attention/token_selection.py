@@ -19,7 +19,6 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from theory_sim.attention.directions import unit
@@ -34,7 +33,7 @@ from theory_sim.attention.selection_gradient import (
     plain_gradient,
     token_scores,
 )
-from theory_sim.simulation import Metrics, Simulation, Variable
+from theory_sim.simulation import Metrics, Simulation, Variable, check_counts
 
 INFINITY = float("inf")
 PARAMETERIZATIONS = ("weights", "key_query")
@@ -124,14 +123,8 @@ def token_selection(
     Raises ValueError when there is no sequence, a sequence has a single token, a size is below 1 or no whole number, a
     word is unknown, or `key_dim` is given without `parameterization="key_query"`.
     """
-    sizes = [("inputs", inputs, 1), ("tokens", tokens, 2), ("dim", dim, 1)]
-    if key_dim is not None:
-        sizes.append(("key_dim", key_dim, 1))
-    for name, value, least in sizes:
-        if not isinstance(value, int | np.integer):
-            raise ValueError(f"{name} must be a whole number, got {value!r}")
-        if value < least:
-            raise ValueError(f"{name} must be at least {least}, got {value}")
+    columns = {} if key_dim is None else {"key_dim": key_dim}
+    check_counts({"tokens": 2}, inputs=inputs, tokens=tokens, dim=dim, **columns)
     for name, word, choices in (
         ("parameterization", parameterization, PARAMETERIZATIONS),
         ("rule", rule, RULES),

@@ -13,7 +13,6 @@ it: `<S, T> = vech(S) . vech(T)`. The operator then acts on `vech(S)`: half the 
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import lru_cache, partial
-from numbers import Integral
 from typing import NamedTuple
 
 import jax
@@ -24,6 +23,7 @@ from jax.lax import optimization_barrier
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from theory_sim.draws import normal
+from theory_sim.simulation import check_counts
 
 
 @jax.tree_util.register_dataclass
@@ -92,15 +92,6 @@ def unvech(packed: Float[Array, " packed"]) -> Float[Array, "dim dim"]:
     layout = _layout((int(np.sqrt(8 * packed.shape[-1] + 1)) - 1) // 2)
     entries = packed.at[layout.unpack].get(mode="promise_in_bounds")
     return entries * jnp.asarray(layout.unpack_scale, packed.dtype)
-
-
-def check_counts(**counts: int) -> None:
-    """Raise ValueError when a size is not a whole number, or is below 1."""
-    for name, value in counts.items():
-        if not isinstance(value, Integral):
-            raise ValueError(f"{name} must be a whole number, got {value!r}")
-        if value < 1:
-            raise ValueError(f"{name} must be at least 1, got {value}")
 
 
 def _pack(operator: Gaussian, matrix: Float[Array, "rows cols"]) -> Float[Array, " entries"]:

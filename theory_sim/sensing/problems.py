@@ -19,7 +19,8 @@ from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
 from theory_sim.decompositions import orthonormal_rows
 from theory_sim.draws import normal
-from theory_sim.sensing.measurements import Operator, check_counts, gaussian, measure
+from theory_sim.sensing.measurements import Operator, gaussian, measure
+from theory_sim.simulation import check_counts
 
 INFINITY = float("inf")
 SPECTRA = ("linear", "geometric")
