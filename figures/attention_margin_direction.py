@@ -72,7 +72,7 @@ def draw_residual(axis, data):
 
 
 def draw_variants(axis, data):
-    panel_label(axis, "d", "other losses, other queries (medians)")
+    panel_label(axis, "d", "other losses, other queries")
     for name, line in zip(data["variant"].to_numpy(), ("-", "--", ":", "-"), strict=True):
         runs = data.sel(variant=name)
         late = runs["step"].to_numpy() >= 100
@@ -83,8 +83,11 @@ def draw_variants(axis, data):
             / by_seed(runs, "residual_limit")[:, None]
         )
         label = "self-attention, logistic" if name == "self-attention" else f"{name} loss"
-        axis.plot(steps, np.median(share, axis=0), linestyle=line, label=label)
+        if name == "logistic":  # the bands of all four lie on each other
+            band(axis, steps, share, label=label)
+        else:
+            axis.plot(steps, np.median(share, axis=0), linestyle=line, label=label)
     theory_line(axis, (steps[0], steps[-1]), (1, 1), label="at least (derived)", linestyle="-.")
     log_axes(axis, "x")
-    axis.set(xlabel="step $t$", ylabel=r"error of the direction $\times\,\eta t\,/\,|r_\infty|$", ylim=(0, 2))
-    axis.legend(loc="lower right")
+    axis.set(xlabel="step $t$", ylabel=r"error of the direction $\times\,\eta t\,/\,|r_\infty|$", ylim=(0, 3))
+    axis.legend(loc="upper right", fontsize=6)
