@@ -17,6 +17,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 
+@jax.jit
 def sort_places(values: Float[Array, " count"]) -> Int[Array, " count"]:
     """Return the place of each value in increasing order, from 0; equal values are ordered by their index.
 
@@ -28,6 +29,7 @@ def sort_places(values: Float[Array, " count"]) -> Int[Array, " count"]:
     return jnp.sum((values[:, None] > values) | before, axis=1)
 
 
+@jax.jit
 def orthonormal_rows(rows: Float[Array, "count dim"]) -> Float[Array, "count dim"]:
     """Return independent rows orthonormalised in turn (Gram-Schmidt, each projection done twice).
 
@@ -44,6 +46,7 @@ def orthonormal_rows(rows: Float[Array, "count dim"]) -> Float[Array, "count dim
     return jax.lax.fori_loop(0, len(rows), add, jnp.zeros_like(rows))
 
 
+@jax.jit
 def leading_directions(
     update: Float[Array, "rows columns"],
 ) -> tuple[Float[Array, " columns"], Float[Array, "columns columns"]]:
@@ -62,6 +65,7 @@ def leading_directions(
     return values[:dim], vectors[order][:dim, :dim]
 
 
+@jax.jit
 def cholesky(matrix: Float[Array, "size size"]) -> Float[Array, "size size"]:
     """Return the upper triangular `R` with `R^T R = matrix`, row by row; NaN unless the matrix is positive definite.
 
@@ -78,6 +82,7 @@ def cholesky(matrix: Float[Array, "size size"]) -> Float[Array, "size size"]:
     return jax.lax.fori_loop(0, len(matrix), row, jnp.zeros_like(matrix))
 
 
+@jax.jit
 def forward_substitution(
     factor: Float[Array, "size size"], right: Float[Array, "size columns"]
 ) -> Float[Array, "size columns"]:
@@ -91,6 +96,7 @@ def forward_substitution(
     return jax.lax.fori_loop(0, len(factor), row, (right, jnp.zeros_like(right)))[1]
 
 
+@jax.jit
 def solve_cholesky(
     factor: Float[Array, "size size"], right: Float[Array, "size columns"]
 ) -> Float[Array, "size columns"]:
@@ -104,6 +110,7 @@ def solve_cholesky(
     return jax.lax.fori_loop(0, len(factor), row, jnp.zeros_like(right))
 
 
+@jax.jit
 def covering_rows(rows: Float[Array, "count dim"]) -> Float[Array, "count dim"]:
     """Return orthonormal rows whose span contains the given ones, dependent or not; at most `dim` of them.
 
@@ -129,6 +136,7 @@ def covering_rows(rows: Float[Array, "count dim"]) -> Float[Array, "count dim"]:
     return jax.lax.fori_loop(0, count, lambda i, basis: reflect(basis, mirrors[count - 1 - i]), start)
 
 
+@jax.jit
 def span_basis(rows: Float[Array, "count dim"]) -> Float[Array, "count dim"]:
     """Return an orthonormal basis of the span of the rows, with zeros in the place of rows that depend on others.
 
@@ -148,6 +156,7 @@ def span_basis(rows: Float[Array, "count dim"]) -> Float[Array, "count dim"]:
     return jax.lax.fori_loop(0, len(rows), add, jnp.zeros_like(rows))
 
 
+@jax.jit
 def solve_spd(
     matrix: Float[Array, "size size"], right: Float[Array, "size columns"]
 ) -> Float[Array, "size columns"]:
@@ -187,6 +196,7 @@ def of_spectrum(
     return ((vectors.T * function(values)) @ vectors)[:size, :size]
 
 
+@jax.jit
 def pseudo_inverse(gram: Float[Array, "size size"]) -> Float[Array, "size size"]:
     """Return the Moore-Penrose inverse of a symmetric positive semi-definite matrix.
 
@@ -203,6 +213,7 @@ def pseudo_inverse(gram: Float[Array, "size size"]) -> Float[Array, "size size"]
     return of_spectrum(inverse, gram / scale) / scale
 
 
+@jax.jit
 def _jacobi(matrix: Float[Array, "even even"]) -> tuple[Float[Array, " even"], Float[Array, "even even"]]:
     """Return eigenvalues and eigenvectors, as rows, of a symmetric matrix.
 

@@ -51,6 +51,7 @@ class Separation(NamedTuple):
     distance: Float[Array, ""]
 
 
+@jax.jit
 def separate(
     points: Float[Array, "points dim"],
     tolerance: Float[Array, ""] | float = 0.0,

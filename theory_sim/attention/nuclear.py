@@ -86,6 +86,7 @@ class _Move(NamedTuple):
 Solve = Callable[[Float[Array, " unknowns"]], tuple[Array, Array]]
 
 
+@jax.jit
 def separate_rank_one(
     left: Float[Array, "points rows"],
     right: Float[Array, "points columns"],

@@ -12,6 +12,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from theory_sim.attention import pattern_transformer
 from theory_sim.bench import plain_numpy
+from theory_sim.engine.compile import compiled
 from theory_sim.simulation import Simulation, trajectory
 from theory_sim.subspace import MLP, digits, subspace_training
 
@@ -155,12 +156,12 @@ def batch(simulation: Simulation, runs: int, steps: int, swept: dict[str, Any]) 
         out_specs=over_runs,
         check_vma=False,
     )
-    compiled = jax.jit(spread).lower(keys, problem, hyper).compile()
+    program = compiled(jax.jit(spread).lower(keys, problem, hyper))
     placed = jax.device_put(
         (keys, problem, hyper), tuple(NamedSharding(mesh, s) for s in (over_runs, PartitionSpec(), over_runs))
     )
     state = jax.jit(simulation.init)(jax.random.key(2), problem, lone)
-    return lambda: compiled(*placed), problem, state
+    return lambda: program(*placed), problem, state
 
 
 def flops_of(simulation: Simulation, problem: Any, state: Any) -> float:

@@ -15,6 +15,7 @@ import jax
 import numpy as np
 
 from theory_sim.bench.kernels import Kernel, Step, nbytes
+from theory_sim.engine.compile import compiled
 from theory_sim.subspace import (
     PROJECTIONS,
     DenseProjection,
@@ -126,13 +127,13 @@ def _product(kind: str, way: str, *, runs: int, ambient: int = AMBIENT, dim: int
 
     # One run alone is no batch: nothing then stands between the vector and the matrix.
     call = jax.vmap(product, (None, 0)) if runs > 1 else lambda p, x: product(p, x[0])[None]
-    compiled = jax.jit(call).lower(projection, vectors).compile()
+    program = compiled(jax.jit(call).lower(projection, vectors))
     one = np.asarray(vectors[0])
     return Kernel(
         name=f"subspace.{kind}_projection {way} D={ambient} d={dim}",
         runs=runs,
         steps=1,
-        call=lambda: compiled(projection, vectors),
+        call=lambda: program(projection, vectors),
         flops=_flops(projection, ambient, dim),
         shared_bytes=float(nbytes(projection.rows if kind == "dense" else projection)),
         run_bytes=float((ambient + dim) * vectors.dtype.itemsize),

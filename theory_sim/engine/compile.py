@@ -27,11 +27,18 @@ SOUND_FUSIONS = "xla_cpu_experimental_ynn_fusion_type", "LIBRARY_FUSION_TYPE_IND
 what reads such memory: kernels of single products alone are allowed, at no cost in speed."""
 
 OPTIONS: dict[str, dict[str, str | bool]] = {
-    "cpu": {"xla_backend_optimization_level": "1", **dict([SOUND_FUSIONS] * (jaxlib.__version__ in FAULTY))}
+    "cpu": {
+        "xla_backend_optimization_level": "1",
+        "xla_llvm_disable_expensive_passes": True,
+        **({"xla_cpu_use_fusion_emitters": False} if jaxlib.__version__.startswith("0.10.") else {}),
+        **dict([SOUND_FUSIONS] * (jaxlib.__version__ in FAULTY)),
+    }
 }
-"""How a platform's programs are compiled. On a CPU LLVM's second and third level of optimisation took 18 to 44%
-of the compilation of three studies and did not change their speed (jaxlib 0.10); without the first
-level, loops are slower by half or more. Options hold for a program whenever the backend started; flags in the
+"""How a platform's programs are compiled. On a CPU LLVM's second and third level of optimisation took 18 to 44% of
+the compilation of three studies and did not change their speed (jaxlib 0.10); without the first level, loops are
+slower by half or more. Its expensive passes and XLA's newer emitters of fused loops take a third to a half of what is
+left (key width: 20 s of processor time with them, 12 s without); of eleven studies' programs the steps became 0.6 to
+1.07 times as long, those of two 1.2 times. Options hold for a program whenever the backend started; flags in the
 environment, for all programs of a backend that starts after them."""
 
 
@@ -118,13 +125,13 @@ def build(simulation: Simulation, steps: np.ndarray, sizes: Sizes, devices: list
         # Sizes may come from a machine with more devices or fewer: as many are used as divide them.
         counts = range(len(devices), 0, -1)
         usable = next(n for n in counts if sizes.runs % n == 0 or sizes.problems % n == 0)
-        compiled = _compile(simulation, merge, arrays, steps, sizes, devices[:usable])
-        needed = program_bytes(compiled)
+        program = _compile(simulation, merge, arrays, steps, sizes, devices[:usable])
+        needed = program_bytes(program)
         if devices[0].platform == "cpu":  # its devices share one memory
             needed *= usable
         free = free_memory(devices[0])
         if needed <= MEMORY_SHARE * free:
-            return Program(compiled, arrays, sizes, needed)
+            return Program(program, arrays, sizes, needed)
         if halve(sizes, len(devices)) is None:
             raise RequestError(f"one run needs {needed / 2**30:.1f} GiB, {free / 2**30:.1f} GiB are free")
         # Memory is about proportional to the runs: go straight to a size that should fit.
@@ -185,5 +192,9 @@ def _compile(
             out_specs=row,
             check_vma=False,
         )
-    lowered = jax.jit(program).lower(arrays, *cells)
-    return lowered.compile(compiler_options=OPTIONS.get(devices[0].platform))
+    return compiled(jax.jit(program).lower(arrays, *cells), devices[0].platform)
+
+
+def compiled(lowered: Any, platform: str | None = None) -> Any:
+    """Compile what `jax.jit(...).lower(...)` gave as all programs are, for the default platform unless given."""
+    return lowered.compile(compiler_options=OPTIONS.get(platform or jax.default_backend()))

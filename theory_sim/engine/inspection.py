@@ -78,7 +78,7 @@ def inspect(simulation: Simulation, steps: np.ndarray) -> Facts:
 def _batched(
     simulation: Simulation, merge: Callable, arrays: tuple, drawn: tuple, given: tuple, steps: int
 ) -> Iterator[Any]:
-    """Yield the jaxprs of two problems' draws, of two runs of one problem, and of two such pairs of runs.
+    """Yield the jaxprs of two problems' draws, and of two runs of each of two problems.
 
     What a function with a rule for batches computes in a program stands in its rule alone. The parts of a run are
     traced by themselves: batching their loop would take many times as long.
@@ -98,9 +98,8 @@ def _batched(
     key, problem, hyper, state = given
     draw = jax.vmap(lambda traced, *cell: merge(traced).sample(*cell), (None, 0, 0))
     yield jax.make_jaxpr(draw)(arrays, *twice(drawn))
-    one = twice(key), problem, twice(hyper), twice(state)
-    yield jax.make_jaxpr(runs)(arrays, *one)
-    yield jax.make_jaxpr(jax.vmap(runs, (None, 0, 0, 0, 0)))(arrays, *map(twice, one))
+    pair = twice(key), problem, twice(hyper), twice(state)
+    yield jax.make_jaxpr(jax.vmap(runs, (None, 0, 0, 0, 0)))(arrays, *map(twice, pair))
 
 
 def _primitives(jaxpr: Any) -> list[str]:

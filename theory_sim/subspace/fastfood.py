@@ -102,6 +102,7 @@ def draw_fastfood(key: PRNGKeyArray, ambient: int, dim: int) -> FastfoodProjecti
     )
 
 
+@jax.jit
 def hadamard_transform(x: Float[Array, " L"]) -> Float[Array, " L"]:
     """Return `H x` for the unnormalised Hadamard matrix in Sylvester's order, L a power of two.
 
