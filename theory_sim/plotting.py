@@ -217,5 +217,6 @@ def save(fig: Figure, stem: str | os.PathLike, metadata: dict[str, str] | None =
             fig.savefig(temporary, metadata=stamp, format=ending[1:])
             os.replace(temporary, path)
             paths.append(path)
+            fig.set_layout_engine("none")  # laid out once: the second file takes the places found for the first
     plt.close(fig)
     return paths

@@ -7,6 +7,7 @@ import time
 import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -108,7 +109,8 @@ def compute_block(task: Task) -> tuple[dict[Status, int], tuple]:
 
 def is_compiled(job: Job) -> bool:
     """Return whether this process has compiled a job's program already."""
-    return _identity(job, job.sizes) in _compiled
+    found = _compiled.get(_identity(job, job.sizes))
+    return found is not None and found.done()
 
 
 def compile_ahead(job: Job) -> None:
@@ -118,9 +120,9 @@ def compile_ahead(job: Job) -> None:
 
 
 # Compilation is the one thing that a process must remember: a worker computes thousands of blocks of a job.
-_compiled: dict[tuple, tuple[compiler.Program, Simulation]] = {}
+_compiled: dict[tuple, "Future[tuple[compiler.Program, Simulation]]"] = {}
 _KEPT = 8
-_compiling = threading.Lock()
+_looking = threading.Lock()
 
 
 def _identity(job: Job, sizes: Sizes) -> tuple:
@@ -130,16 +132,23 @@ def _identity(job: Job, sizes: Sizes) -> tuple:
 
 def _program(job: Job, sizes: Sizes) -> tuple[compiler.Program, Simulation]:
     key = _identity(job, sizes)
-    with _compiling:  # threads of an executor that want the same program wait for it
-        if key not in _compiled:
-            simulation = _simulation(job.factory, job.shape)
-            program = compiler.build(
-                simulation, np.asarray(job.steps), sizes, jax.local_devices()[: job.devices]
-            )
+    with _looking:
+        found = _compiled.get(key)
+        if found is None:
             while len(_compiled) >= _KEPT:
                 del _compiled[next(iter(_compiled))]
-            _compiled[key] = program, simulation
-        return _compiled[key]
+            promised = _compiled[key] = Future()
+    if found is not None:
+        return found.result()  # threads that want the same program wait for the one that compiles it
+    try:
+        simulation = _simulation(job.factory, job.shape)
+        devices = jax.local_devices()[: job.devices]
+        promised.set_result((compiler.build(simulation, np.asarray(job.steps), sizes, devices), simulation))
+    except BaseException as error:
+        promised.set_exception(error)
+        with _looking:
+            _compiled.pop(key, None)
+    return promised.result()
 
 
 def _simulation(factory: Any, shape: tuple[tuple[str, Any], ...]) -> Simulation:

@@ -4,7 +4,6 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, ThreadPoolExecutor, wait
-from itertools import zip_longest
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -29,6 +28,8 @@ from theory_sim.study import load_module
 from theory_sim.sweep import Sweep
 
 PRECISIONS = ("float32", "float64")
+AHEAD = 2
+"""Programs compiled at once, and as many ahead of the one that computes."""
 QUEUE = 64
 """Blocks handed to an executor at once: enough for its workers, few enough for our memory."""
 
@@ -114,15 +115,17 @@ def run(
     statuses: Counter[Status] = Counter()
     programs: set[tuple] = set()
     missing = [part for part in parts if next(_tasks(part, shard), None)]
-    # The next program is compiled, which keeps one core busy, while the present one computes.
-    with ThreadPoolExecutor(max_workers=1) as aside:
-        ahead = None
-        for part, following in zip_longest(missing, missing[1:]):
+    # The next programs are compiled while the present one computes, two at a time: tracing keeps one core busy.
+    with ThreadPoolExecutor(max_workers=AHEAD) as aside:
+        ahead: dict[str, Future] = {}
+        for number, part in enumerate(missing):
             if executor is None:
                 if not is_compiled(part.job):
                     report(progress._replace(doing="compiling"))
-                (ahead or aside.submit(compile_ahead, part.job)).result()
-                ahead = aside.submit(compile_ahead, following.job) if following else None
+                for each in missing[number : number + 1 + AHEAD]:
+                    if each.job.key not in ahead:
+                        ahead[each.job.key] = aside.submit(compile_ahead, each.job)
+                ahead[part.job.key].result()
             for counts, program in _compute(_tasks(part, shard), executor):
                 statuses.update(counts)
                 programs.add(program)
