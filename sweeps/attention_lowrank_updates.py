@@ -6,7 +6,7 @@ The statements about rank hold for small starts and little noise (AT-C-F1): how 
 import numpy as np
 import xarray as xr
 
-from theory_sim import AtMost, Claim, Equals, Estimate, Simulation, Sweep, bootstrap, by_seed
+from theory_sim import AtMost, Claim, Equals, Estimate, Simulation, Sweep, last_mean
 from theory_sim.attention import (
     UNBOUNDED,
     Setting,
@@ -105,35 +105,30 @@ SWEEP = Sweep(
 )
 
 
-def final_rank(data: xr.Dataset) -> Estimate:
-    """Directions that hold 95% of the energy of each update after the last step, along the axis with several values."""
-    return bootstrap(by_seed(data.isel(step=-1), "effective_rank", axis_of(data), "matrix"))
-
-
 def axis_of(data: xr.Dataset) -> str:
     """Return the one axis along which the cells of a claim lie."""
     return next(name for name in BASE if name in data.dims)
 
 
-def last_angle(data: xr.Dataset, *dims: str) -> Estimate:
-    """Largest angle to the discriminative patterns after the last step."""
-    return bootstrap(by_seed(data.isel(step=-1).sel(direction=1), "angle", *dims))
+def final_rank(data: xr.Dataset) -> Estimate:
+    """Directions that hold 95% of the energy of each update after the last step, along the axis of a claim."""
+    return last_mean(data, "effective_rank", axis_of(data), "matrix")
+
+
+def last_angle(data: xr.Dataset) -> Estimate:
+    """Largest angle of each update to the discriminative patterns after the last step, along the axis of a claim."""
+    return last_mean(data.sel(direction=1), "angle", axis_of(data), "matrix")
 
 
 def energy_outside(data: xr.Dataset) -> Estimate:
     """Largest share of energy outside the top two directions after the last step, among the cells given."""
     axes = [axis for axis in ("token_noise", "query_key_scale") if axis in data.dims]
-    return bootstrap(by_seed(data.isel(step=-1), "outside_energy", *axes, "matrix"))
-
-
-def along(axis: str, **changes: object) -> dict[str, object]:
-    """Cells of the base along one axis, with some values changed."""
-    return {name: value for name, value in {**BASE, **changes}.items() if name != axis or name in changes}
+    return last_mean(data, "outside_energy", *axes, "matrix")
 
 
 PAPER = "arXiv:2406.17167"
 SIBLING = "arXiv:2504.10957, Corollary 1, of the sibling model with one W and one V"
-RANDOM = {"label_noise": 1.0}
+RANDOM, ALL = {"label_noise": 1.0}, slice(None)
 ATTENTION = {"matrix": ["query", "key"]}
 MEAN_TOKEN = (
     "With attention near uniform the right factors of the gradients are the labels' mean tokens: their difference\n"
@@ -237,8 +232,8 @@ CLAIMS = [
             tolerance_reason="a rank is a whole number; effective rank = directions that hold 95% of the energy.\n"
             "W_V and W_O have rank 2 as well, but are left out: random labels leave theirs low too (figure, panel a),\n"
             "because a small start amplifies few directions whatever the labels, so that they have no control",
-            at={**along(axis), **ATTENTION},
-            control={**along(axis, **control), **ATTENTION},
+            at={**BASE, axis: ALL, **ATTENTION},
+            control={**BASE, axis: ALL, **control, **ATTENTION},
             control_reason=reason,
         )
         # Up to 0.3, as large as W_V(0) itself; the published sigma is 0.1 (AT-B-S2, unconfirmed).
@@ -266,11 +261,11 @@ CLAIMS = [
             measure=lambda data: active_angle(data, axis_of(data), "matrix"),
             prediction=Equals(predicted_angle, tolerance=angle_tolerance),
             tolerance_reason=ANGLE_TOLERANCE,
-            at={**along(axis), **cells, "matrix": matrices},
+            at={**BASE, axis: ALL, **cells, "matrix": matrices},
             control=(
-                {**along(axis), **cells, "matrix": ["value"]}
+                {**BASE, axis: ALL, **cells, "matrix": ["value"]}
                 if cells
-                else {**along(axis, **RANDOM), "matrix": matrices}
+                else {**BASE, axis: ALL, **RANDOM, "matrix": matrices}
             ),
             control_reason=VALUES_REASON if cells else RANDOM_REASON,
             remark=KEY_REMARK if (axis, matrices) == ("token_noise", ["key"]) else "",
@@ -298,11 +293,11 @@ CLAIMS = [
             f" the discriminative patterns, along {WORDS[axis]}",
             source=f"{PAPER}, abstract (localised on label-relevant patterns); angle derived here for early training",
             label="unconfirmed",
-            measure=lambda data: last_angle(data, axis_of(data), "matrix"),
+            measure=last_angle,
             prediction=Equals(predicted_angle, tolerance=angle_tolerance),
             tolerance_reason=ANGLE_TOLERANCE.partition("; derived")[0],
-            at={**along(axis), "matrix": [matrix]},
-            control={**along(axis, **RANDOM), "matrix": [matrix]},
+            at={**BASE, axis: ALL, "matrix": [matrix]},
+            control={**BASE, axis: ALL, **RANDOM, "matrix": [matrix]},
             control_reason=RANDOM_REASON,
             remark=remark,
         )
@@ -329,8 +324,8 @@ CLAIMS = [
         tolerance_reason="the difference of the labels' mean tokens is off by 2 * 0.22/sqrt(N) against 0.42, for dW_Q, "
         "which reads the four tokens that ask, by sqrt(3) more: twice"
         " that, because batches that are drawn with replacement have seen less than all N samples",
-        at={**along("train_samples"), "matrix": ["query", "value"]},
-        control={**along("train_samples", **RANDOM), "matrix": ["query", "value"]},
+        at={**BASE, "train_samples": ALL, "matrix": ["query", "value"]},
+        control={**BASE, "train_samples": ALL, **RANDOM, "matrix": ["query", "value"]},
         control_reason=RANDOM_REASON,
     ),
     Claim(

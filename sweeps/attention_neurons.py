@@ -3,6 +3,8 @@
 The statements about neurons are proved for sibling models (AT-C-F2): one W and one V, or in-context prompts.
 """
 
+from functools import partial
+
 import numpy as np
 import xarray as xr
 
@@ -17,9 +19,14 @@ from theory_sim import (
     Sweep,
     bootstrap,
     by_seed,
-    exponent,
 )
-from theory_sim.attention import UNIMODAL_SEPARATION, pattern_transformer
+from theory_sim.attention import (
+    UNIMODAL_SEPARATION,
+    at_largest,
+    pattern_transformer,
+    pruning_rise,
+    width_exponent,
+)
 
 BASE = {
     "token_noise": 0.1,
@@ -79,31 +86,14 @@ def log_separation(data: xr.Dataset) -> Estimate:
     return bootstrap(by_seed(data, "separation", "width"))
 
 
-def width_exponent(data: xr.Dataset) -> Estimate:
-    """Log-log slope of the norm of large rows against the width."""
-    widths = data.width.to_numpy()
-    return exponent(widths, by_seed(data, "large_norm", "width"), window=(widths[0], widths[-1]))
-
-
 def small_fraction(data: xr.Dataset) -> Estimate:
     """Fraction of small rows at each width but the largest."""
     return bootstrap(by_seed(data, "small_fraction", "width")[:, :-1])
 
 
-def at_largest_width(data: xr.Dataset) -> np.ndarray:
-    """Return the mean fraction of small rows at the largest width."""
-    return by_seed(data, "small_fraction", "width")[:, -1].mean()
-
-
 def dead_share(data: xr.Dataset) -> Estimate:
     """Share of the small rows that are inactive on every test sequence, at each width."""
     return bootstrap(by_seed(data, "small_inactive", "width"))
-
-
-def pruning_rise(data: xr.Dataset) -> Estimate:
-    """Rise of the test loss when as many neurons are pruned as the small group has."""
-    rise = data.group_pruned_loss - data.test_loss.isel(step=-1)
-    return bootstrap(by_seed(data.assign(rise=rise), "rise"))
 
 
 def first_rise(data: xr.Dataset) -> Estimate:
@@ -159,7 +149,7 @@ CLAIMS = [
         statement="large rows of W_O scale as m^(-1/2)",
         source=SIBLING,
         label="paper",
-        measure=width_exponent,
+        measure=partial(width_exponent, name="large_norm"),
         prediction=Equals(-0.5, tolerance=0.05),
         tolerance_reason="the start (0.04 in quadrature with 0.35 at m = 128) and the O(m^-1/2) fluctuation of the "
         "number of large rows shift the slope by a few hundredths",
@@ -173,7 +163,7 @@ CLAIMS = [
         source=SIBLING,
         label="paper",
         measure=small_fraction,
-        prediction=MatchesCurve(at_largest_width, relative_tolerance=0.4),
+        prediction=MatchesCurve(partial(at_largest, name="small_fraction"), relative_tolerance=0.4),
         tolerance_reason="a quarter of 16 neurons of 12 runs is known to 0.03, 12% of it; the interval is twice that",
         at=BASE,
         control={**BASE, "output_scale": LARGE_START},

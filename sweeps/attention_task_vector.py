@@ -4,41 +4,31 @@ The corollaries bound norms at the end of training by `M eps + 1/log M` (dW), `T
 rows), with constants that are not known to us. What they leave open is derived here, for the start of training.
 """
 
-from collections.abc import Callable
+from functools import partial
 
-import numpy as np
 import xarray as xr
 
-from theory_sim import (
-    AtMost,
-    Claim,
-    Equals,
-    Estimate,
-    MatchesCurve,
-    Simulation,
-    Sweep,
-    at_last,
-    bootstrap,
-    by_seed,
-    exponent,
-)
+from theory_sim import AtMost, Claim, Equals, Estimate, MatchesCurve, Simulation, Sweep, last_mean
 from theory_sim.attention import (
-    EARLY_LOSS,
+    at_largest,
     attention_residual,
     dead_fraction,
+    early_residual,
+    late_against_early,
+    norm_at_largest_start,
+    norm_by_start,
+    pruning_rise,
+    residual_against_loss,
+    residual_times_log,
+    small_against_large,
     task_vector_transformer,
     value_residual,
+    width_exponent,
 )
 
 TOKENS, RELEVANT, CONFUSION = 10, 0.4, 0.1
-BASE = {
-    "patterns": 16,
-    "token_noise": 0.05,
-    "label_noise": 0.0,
-    "width": 64,
-    "value_scale": 0.01,
-    "score_scale": 1.0,
-}
+DATA = {"patterns": 16, "token_noise": 0.05, "label_noise": 0.0}
+BASE = {**DATA, "width": 64, "value_scale": 0.01, "score_scale": 1.0}
 NEURONS = {**BASE, "patterns": 4, "value_scale": 0.04}
 """Few patterns: each sequence has about the mean token of its label, so that rows can be inactive on all of them.
 
@@ -102,112 +92,30 @@ SWEEP = Sweep(
 )
 
 
-def final(name: str, *dims: str) -> Callable[[xr.Dataset], Estimate]:
-    """Return the measure of the mean of a metric after the last step, along some dimensions."""
-    return lambda data: bootstrap(by_seed(data.isel(step=-1), name, *dims))
-
-
-def at_largest_width(name: str) -> Callable[[xr.Dataset], np.ndarray]:
-    """Return the prediction that a metric is at each width its mean at the largest."""
-    return lambda data: by_seed(data, name, "width")[:, -1].mean()
-
-
-def early(data: xr.Dataset, name: str) -> xr.DataArray:
-    """Return a metric at the last record with a training loss of at least `EARLY_LOSS`."""
-    return at_last(data[name], data.train_loss >= EARLY_LOSS)
-
-
-def early_residual(data: xr.Dataset) -> Estimate:
-    """Share of the norm outside rank one at each number of patterns, early in training."""
-    then = data.assign(share=early(data, "relative_residual"))
-    return bootstrap(
-        by_seed(then, "share", "patterns"), window=f"last record with training loss >= {EARLY_LOSS}"
-    )
-
-
-def late_against_early(data: xr.Dataset) -> Estimate:
-    """Share of the norm outside rank one after the last step, in units of that early in training."""
-    ratio = data.relative_residual.isel(step=-1) / early(data, "relative_residual")
-    return bootstrap(
-        by_seed(data.assign(ratio=ratio), "ratio"), window=f"from loss {EARLY_LOSS} to the last step"
-    )
-
-
-def residual_against_loss(data: xr.Dataset) -> Estimate:
-    """Log-log slope of the norm outside rank one against the training loss, along training."""
-    losses, residuals = by_seed(data, "train_loss", "step"), by_seed(data, "residual", "step")
-    slopes = []
-    for loss, residual in zip(losses, residuals, strict=True):
-        inside = (loss <= 0.5) & (loss >= 1e-3)
-        logs = np.log(loss[inside])
-        centred = logs - logs.sum() / max(len(logs), 1)
-        spread = centred @ centred
-        slopes.append(centred @ np.log(residual[inside]) / spread if spread > 0 else np.nan)
-    return bootstrap(np.array(slopes), window="training loss from 1/2 to 1/1000")
-
-
-def residual_times_log(data: xr.Dataset) -> Estimate:
-    """Norm outside rank one after the last step, times log M, in units of that of the fewest patterns."""
-    norms = by_seed(data.isel(step=-1), "residual", "patterns") * np.log(data.patterns.to_numpy() - 2)
-    return bootstrap(norms, in_units_of_first)
-
-
-def in_units_of_first(norms: np.ndarray, axis: int) -> np.ndarray:
-    """Return the means over an axis, all but the first of the last axis in units of the first."""
-    means = norms.mean(axis)
-    return means[..., 1:] / means[..., :1]
-
-
 def small_fraction(data: xr.Dataset) -> Estimate:
     """Fraction of small rows of dV, along the axis with several values."""
-    return bootstrap(by_seed(data, "small_fraction", "width" if data.width.ndim else "patterns"))
-
-
-def width_exponent(data: xr.Dataset) -> Estimate:
-    """Log-log slope of the norm of a group of rows against the width."""
-    widths = data.width.to_numpy()
-    return exponent(widths, by_seed(data, "group_norm", "width"), window=(widths[0], widths[-1]))
-
-
-def norm_by_start(data: xr.Dataset) -> Estimate:
-    """Norm of a group of rows in units of the scale of V(0), at each scale."""
-    return bootstrap(by_seed(data, "group_norm", "value_scale") / data.value_scale.to_numpy())
-
-
-def at_largest_start(data: xr.Dataset) -> np.ndarray:
-    """Return the mean norm of a group of rows, in units of the scale of V(0), at the largest scale."""
-    return by_seed(data, "group_norm", "value_scale")[:, -1].mean() / data.value_scale.to_numpy()[-1]
-
-
-def small_against_large(data: xr.Dataset) -> Estimate:
-    """Norm of a small row in units of that of a large one."""
-    ratio = data.group_norm.sel(group="small") / data.group_norm.sel(group="large")
-    return bootstrap(by_seed(data.assign(ratio=ratio), "ratio"))
-
-
-def pruning_rise(data: xr.Dataset) -> Estimate:
-    """Rise of the test loss when as many rows of dV are set to zero as the small group has."""
-    rise = data.group_pruned_loss - data.test_loss.isel(step=-1)
-    return bootstrap(by_seed(data.assign(rise=rise), "rise"))
-
-
-def along(axis: str, cells: dict[str, object], **changes: object) -> dict[str, object]:
-    """Cells along one axis, with some values changed."""
-    return {name: value for name, value in {**cells, **changes}.items() if name != axis}
+    return last_mean(data, "small_fraction", "width" if data.width.ndim else "patterns")
 
 
 PAPER = "arXiv:2504.10957"
 FIRST, SECOND = f"{PAPER}, Corollary 1", f"{PAPER}, Corollary 2"
 W, V, UNIFORM, RANDOM = {"matrix": "W"}, {"matrix": "V"}, {"score_scale": 0.0}, {"label_noise": 1.0}
-SMALL, LARGE = {"group": "small"}, {"group": "large"}
+SMALL, LARGE, ALL = {"group": "small"}, {"group": "large"}, slice(None)
 NOISY: dict[str, object] = {"token_noise": 0.4}
-PATTERNS = {**along("patterns", BASE), "patterns": slice(6, None)}
+PATTERNS = {**BASE, "patterns": slice(6, None)}
 NO_CONCENTRATION = "under uniform attention dV keeps its second direction, the mean of the irrelevant tokens"
 
-SECOND_DIRECTION = (
-    "Neurons for the labels +-1 learn their mean tokens +-kappa mu_T + c, and c is common to both:\n"
-    "dV = (u_+ - u_-) kappa mu_T^T + (u_+ + u_-) c^T, |c| / kappa = (1 - alpha_* - alpha_#) / (kappa sqrt(M))."
+of_updates = partial(Claim, ids=("AT-C6", "AT-C-T3"))
+of_rows = partial(Claim, ids=("AT-C4", "AT-C-T3"))
+second_direction = partial(
+    of_updates,
+    source=f"{FIRST} (rank one, Theta(eps)); the second direction is derived here",
+    label="derived",
+    derivation="Neurons for the labels +-1 learn their mean tokens +-kappa mu_T + c, and c is common to both:\n"
+    "dV = (u_+ - u_-) kappa mu_T^T + (u_+ + u_-) c^T, |c| / kappa = (1 - alpha_* - alpha_#) / (kappa sqrt(M)).",
+    prediction=MatchesCurve(lambda data: value_residual(data.patterns, RELEVANT, CONFUSION), 0.15),
 )
+falls = partial(of_updates, label="unconfirmed", measure=late_against_early, prediction=AtMost(0.8))
 
 CLAIMS = [
     *[
@@ -216,7 +124,7 @@ CLAIMS = [
             statement=f"the update of {name} has effective rank 1 after training",
             source=f"{FIRST} (a rank-one matrix is near; effective rank, 95% of the energy, is ours)",
             label="paper",
-            measure=final("effective_rank"),
+            measure=lambda data: last_mean(data, "effective_rank"),
             prediction=Equals(1, tolerance=0.5),
             tolerance_reason="a rank is a whole number",
             at={**BASE, "matrix": name},
@@ -234,28 +142,18 @@ CLAIMS = [
             ),
         )
     ],
-    Claim(
-        ids=("AT-C6", "AT-C-T3"),
+    second_direction(
         statement="under uniform attention dV ends with a second direction, of a share that falls like 1/sqrt(M)",
-        source=f"{FIRST} (rank one, Theta(eps)); the second direction is derived here",
-        label="derived",
-        derivation=SECOND_DIRECTION,
-        measure=final("relative_residual", "patterns"),
-        prediction=MatchesCurve(lambda data: value_residual(data.patterns, RELEVANT, CONFUSION), 0.15),
+        measure=lambda data: last_mean(data, "relative_residual", "patterns"),
         tolerance_reason="the labels of 128 samples are unequal by a tenth, their mean tokens off by 0.2/sqrt(128), a"
         " seventh of c at M = 14",
         at={**PATTERNS, **UNIFORM, **V},
         control={**PATTERNS, **V},
         control_reason="attention that concentrates learns more of mu_T",
     ),
-    Claim(
-        ids=("AT-C6", "AT-C-T3"),
+    second_direction(
         statement="early, with attention near uniform, dV has that share outside rank one already",
-        source=f"{FIRST} (rank one, Theta(eps)); the second direction is derived here",
-        label="derived",
-        derivation=SECOND_DIRECTION,
         measure=early_residual,
-        prediction=MatchesCurve(lambda data: value_residual(data.patterns, RELEVANT, CONFUSION), 0.15),
         tolerance_reason="64 to 128 samples have been seen: their labels are unequal by a tenth, their mean tokens off "
         "by 0.2/sqrt(64), a fifth of c; attention has begun to move; each shifts the share by a few per cent",
         at={**PATTERNS, **V},
@@ -264,8 +162,7 @@ CLAIMS = [
         remark="rows start active on some samples of both labels, and gain mu_T alone until the others are off; under"
         " uniform attention the share gets there in the end (previous claim), else attention moves first",
     ),
-    Claim(
-        ids=("AT-C6", "AT-C-T3"),
+    of_updates(
         statement="early, dW has the derived share outside rank one, which vanishes like 1/sqrt(M) at large M",
         source=f"{FIRST} (M eps + 1/log M); the share is derived here",
         label="derived",
@@ -283,13 +180,9 @@ CLAIMS = [
         control_reason="noise adds its own covariance in all directions",
         remark="at M = 4 the terms beta and rho nearly cancel, and what V(0) and sampling add is what is left",
     ),
-    Claim(
-        ids=("AT-C6", "AT-C-T3"),
+    falls(
         statement="the share of dV outside rank one falls by a fifth at least as the training error falls",
         source=f"{FIRST} (Theta(eps), read along training; the fifth is ours)",
-        label="unconfirmed",
-        measure=late_against_early,
-        prediction=AtMost(0.8),
         tolerance_reason="queries mu_T that attend to mu_T alone learn no c: (1 - a) c remains of what was c, "
         "a = 0.5, while the part along mu_T grows by (alpha_* + (1 - a) kappa) / kappa",
         at={**BASE, **V},
@@ -297,21 +190,16 @@ CLAIMS = [
         control_reason=NO_CONCENTRATION,
         remark="it falls, by less: early the share was still on its way up, where rows sort themselves by label",
     ),
-    Claim(
-        ids=("AT-C6", "AT-C-T3"),
+    falls(
         statement="the share of dW outside rank one falls by a fifth at least as the training error falls",
         source=f"{FIRST} (M eps + 1/log M, read along training; the fifth is ours)",
-        label="unconfirmed",
-        measure=late_against_early,
-        prediction=AtMost(0.8),
         tolerance_reason="the same as for dV",
         at={**BASE, **W},
         control={**BASE, **W, **RANDOM},
         control_reason="random labels make no direction relevant, on which the update could concentrate",
         remark="it rises: queries mu_T that attend to mu_T have no gradient left, irrelevant ones add c c^T still",
     ),
-    Claim(
-        ids=("AT-C6", "AT-C-T3"),
+    of_updates(
         statement="along training the norm of dV outside rank one is proportional to the training error",
         source=f"{FIRST} (Theta(eps), with the same network's error at each time as eps)",
         label="unconfirmed",
@@ -323,8 +211,7 @@ CLAIMS = [
         control_reason=NO_CONCENTRATION,
         remark="it grows until the loss is 0: nothing takes back what was learnt of c",
     ),
-    Claim(
-        ids=("AT-C6", "AT-C-T3"),
+    of_updates(
         statement="the norm of dW outside rank one falls at least like 1/log M, from M = 4 on",
         source=f"{FIRST} (M eps + 1/log M, eps being near 0): an upper bound; that the norm follows it is ours",
         label="unconfirmed",
@@ -344,7 +231,7 @@ CLAIMS = [
         label="derived",
         derivation="mu_T -> -mu_T with the labels exchanged leaves the problem as it is, so that dW has no cross terms"
         "\nof mu_T and c, and dV's two directions are mu_T and c, of which mu_T is the larger.",
-        measure=final("angle", "side"),
+        measure=lambda data: last_mean(data, "angle", "side"),
         prediction=AtMost(10),
         tolerance_reason="labels of 128 samples are unequal by 9%, which turns the larger direction of dV by about as"
         " many hundredths of a right angle; those of dW by the fluctuation of mean tokens, 0.2/(kappa sqrt(128))",
@@ -352,8 +239,7 @@ CLAIMS = [
         control={**BASE, **RANDOM},
         control_reason="random labels make no direction relevant",
     ),
-    Claim(
-        ids=("AT-C4", "AT-C-T3"),
+    of_rows(
         statement="a constant fraction of the rows of dV is large: at most the derived share is small",
         source=f"{SECOND} (a constant fraction, not given); the constant is derived here",
         label="derived",
@@ -362,34 +248,32 @@ CLAIMS = [
         measure=small_fraction,
         prediction=AtMost(lambda data: dead_fraction(data.patterns, RELEVANT, CONFUSION)),
         tolerance_reason="an upper bound",
-        at=along("patterns", NEURONS),
+        at={**NEURONS, "patterns": ALL},
         control={**BASE, **RANDOM, "patterns": [16]},
         control_reason="with random labels there is one group, cut near its middle",
     ),
-    Claim(
-        ids=("AT-C4", "AT-C-T3"),
+    of_rows(
         statement="the fraction of small rows of dV does not depend on m",
         source=f"{SECOND} (a constant fraction)",
         label="paper",
         measure=small_fraction,
-        prediction=MatchesCurve(at_largest_width("small_fraction"), relative_tolerance=0.4),
+        prediction=MatchesCurve(partial(at_largest, name="small_fraction"), relative_tolerance=0.4),
         tolerance_reason="a third of 16 rows of 8 runs is known to 0.04, 12% of it; the interval is twice that",
-        at=along("width", NEURONS),
-        control=along("patterns", NEURONS),
+        at={**NEURONS, "width": ALL},
+        control={**NEURONS, "patterns": ALL},
         control_reason="it falls with M: the fluctuations of a sequence's counts, sqrt(M) of c, wake rows",
     ),
     *[
-        Claim(
-            ids=("AT-C4", "AT-C-T3"),
+        of_rows(
             statement=f"the large rows of dV scale as m^(-1/2), M = {count - 2}",
             source=f"{SECOND} (at least Omega(m^-1/2))",
             label="paper",
-            measure=width_exponent,
+            measure=partial(width_exponent, name="group_norm"),
             prediction=Equals(-0.5, tolerance=0.05),
             tolerance_reason="an output of order one is m rows of a_i v_i, a_i = m^-1/2; the number of large rows"
             " fluctuates by a tenth at m = 16",
-            at={**along("width", NEURONS, patterns=count), **LARGE},
-            control={**along("width", NEURONS), **SMALL},
+            at={**NEURONS, "patterns": count, "width": ALL, **LARGE},
+            control={**NEURONS, "width": ALL, **SMALL},
             control_reason="small rows move as far as their start, whatever m (next claim), where there are some",
             remark=remark,
         )
@@ -398,41 +282,38 @@ CLAIMS = [
             (4, "of 16 rows a third is small, with spread: so many fewer large rows must each be larger"),
         )
     ],
-    Claim(
-        ids=("AT-C4", "AT-C-T3"),
+    of_rows(
         statement="the norm of the small rows of dV does not depend on m, at a given start",
         source=f"{SECOND} bounds it by m^-1/2 eps, for starts that we do not know; this is derived here",
         label="derived",
         derivation="A row stops where it leaves the active side of all samples: it moves by its coordinate along"
         " zbar_y,\nN(0, value_scale^2), and only the time to get there grows with sqrt(m).",
-        measure=final("group_norm", "width"),
-        prediction=MatchesCurve(at_largest_width("group_norm"), relative_tolerance=0.25),
+        measure=lambda data: last_mean(data, "group_norm", "width"),
+        prediction=MatchesCurve(partial(at_largest, name="group_norm"), relative_tolerance=0.25),
         tolerance_reason="a step of 0.2 |zbar| / (2 sqrt(m)), |zbar| = 0.464 at M = 2, is 0.0116 at m = 16: 29% of a"
         " start of 0.04, and overshoots by half of it, 15%; a tenth is left for the spread of few rows",
-        at={**along("width", NEURONS), **SMALL},
-        control={**along("width", NEURONS), **LARGE},
+        at={**NEURONS, "width": ALL, **SMALL},
+        control={**NEURONS, "width": ALL, **LARGE},
         control_reason="large rows scale as m^(-1/2)",
         remark="its mean is the same at all widths to a tenth; at m = 16 five rows of eight runs leave it uncertain",
     ),
-    Claim(
-        ids=("AT-C4", "AT-C-T3"),
+    of_rows(
         statement="the norm of the small rows of dV is proportional to the scale of V(0)",
         source=f"{SECOND} bounds it by m^-1/2 eps, for starts that we do not know; this is derived here",
         label="derived",
         derivation="As above: a row that dies moves by its coordinate along zbar_y, N(0, value_scale^2).",
         measure=norm_by_start,
-        prediction=MatchesCurve(at_largest_start, relative_tolerance=0.3),
+        prediction=MatchesCurve(norm_at_largest_start, relative_tolerance=0.3),
         tolerance_reason="a step of 0.2 |zbar| / (2 sqrt(m)), |zbar| = 0.464 at M = 2, is 0.0058 at m = 64: 58% of a"
         " start of 0.01, and overshoots by half of it, 29%",
-        at={**along("value_scale", NEURONS), **SMALL},
-        control={**along("value_scale", NEURONS), **LARGE},
+        at={**NEURONS, "value_scale": ALL, **SMALL},
+        control={**NEURONS, "value_scale": ALL, **LARGE},
         control_reason="large rows end where the outputs meet the hinge, whatever the start",
         remark="the tolerance leaves no room beside the overshoot of half a step: it was set for the |zbar| of M = 14,"
         " 0.33, with which that is a fifth of a start of 0.01",
     ),
     *[
-        Claim(
-            ids=("AT-C4", "AT-C-T3"),
+        of_rows(
             statement=f"from a small start the small rows of dV are a tenth of the large ones at most, M = {count - 2}",
             source=f"{SECOND} (smaller by O(eps); the tenth is ours)",
             label="unconfirmed",

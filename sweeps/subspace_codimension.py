@@ -5,11 +5,11 @@ subspaces reach of them has an exact law for a Gaussian projection, and one of i
 """
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
 import xarray as xr
-from scipy.special import kolmogi
 
 from theory_sim import (
     AtMost,
@@ -22,13 +22,18 @@ from theory_sim import (
     by_seed,
     cellwise,
     computed,
+    last,
+    last_mean,
+    law_distance,
+    right_law_distance,
 )
-from theory_sim.estimate import resampled
 from theory_sim.subspace import (
     codimension_toy,
     condition_ratio,
     fastfood_loss_law,
     reachable_loss_law,
+    solution_dimensions,
+    solved_dimension,
     unaligned,
 )
 
@@ -76,93 +81,52 @@ SWEEP = Sweep(
 )
 
 
-def last(data: xr.Dataset, name: str) -> np.ndarray:
-    """Value of a metric at the end, for each seed and each dimension that was computed."""
-    return by_seed(data.isel(step=-1), name, "dim")
-
-
 def mean_ratio(data: xr.Dataset) -> Estimate:
     """Mean of best loss / initial loss, for each dimension below K."""
-    return bootstrap(last(data.sel(dim=list(BELOW)), "best_ratio"))
+    return last_mean(data.sel(dim=list(BELOW)), "best_ratio", "dim")
+
+
+def tested(data: xr.Dataset) -> tuple[list[int], np.ndarray]:
+    """Return the dimensions whose ratios have a law, and the ratios of each seed there."""
+    dims = [int(d) for d in data["dim"] if d in BELOW]
+    return dims, by_seed(data.sel(dim=dims), "best_ratio", "dim")
 
 
 def distance_from(law: Callable[[int], Any]) -> Callable[[xr.Dataset], Estimate]:
-    """Return the measure of the Kolmogorov distance between the ratios and their law, for each dimension below K.
-
-    Each ratio is mapped through the law of its own dimension, `law(dim)`, and is then uniform; the distance is the
-    largest at 19 levels. No dimension is averaged with another, where errors of opposite sign would cancel.
-    """
+    """Return the measure of the distance between the ratios and `law(dim)`, for each dimension below K."""
 
     def measure(data: xr.Dataset) -> Estimate:
-        dims = tested(data)
-        ratios = by_seed(data.sel(dim=dims), "best_ratio", "dim")
-        mapped = np.stack([law(d).cdf(r) for d, r in zip(dims, ratios.T, strict=True)], axis=1)
-        levels, count = np.linspace(0.05, 0.95, 19), len(mapped)
-        below = (mapped[..., None] <= levels).astype(float)
-
-        def distance(seeds: np.ndarray) -> np.ndarray:
-            # How often each seed was drawn, times what it adds: a copy of all draws would be a gigabyte.
-            times = np.apply_along_axis(np.bincount, -1, seeds, minlength=count)
-            return np.abs(np.tensordot(times / count, below, 1) - levels).max(axis=-1)
-
-        doubts = bootstrap(ratios).doubts  # too few projections, or some that are not finite
-        return Estimate(distance(np.arange(count)), *resampled(count, distance), doubts=doubts)
+        dims, ratios = tested(data)
+        return law_distance(ratios, [law(d) for d in dims])
 
     return measure
 
 
-def tested(data: xr.Dataset) -> list[int]:
-    """Return the dimensions whose ratios have a law."""
-    return [int(d) for d in data["dim"] if d in BELOW]
+def kolmogorov(data: xr.Dataset) -> float:
+    """Bound on the distance from the right law, for that many projections and dimensions."""
+    return right_law_distance(*tested(data)[1].shape)
 
 
 def threshold(data: xr.Dataset) -> Estimate:
     """The last dimension in which no subspace holds a solution, and the first in which every one does."""
-    dims = computed(data)["dim"].to_numpy()
     ratios = by_seed(data, "best_ratio", "projection", "dim")
-
-    def ends(runs: np.ndarray, axis: int) -> np.ndarray:
-        # Least squares leave rounding errors of 1e-32; no law of a miss has mass below 1e-14.
-        none, every = (outcome.all(axis=(axis, -2)) for outcome in (runs > 1e-14, runs < 1e-20))
-        return np.stack(
-            [np.where(none, dims, 0).max(axis=-1), np.where(every, dims, np.inf).min(axis=-1)], axis=-1
-        )
-
-    return bootstrap(ratios, ends)
+    return solution_dimensions(computed(data)["dim"].to_numpy(), ratios)
 
 
 def solved_from(data: xr.Dataset) -> Estimate:
     """Smallest tested dimension at which the median performance of trained runs reaches 0.9."""
-    dims = computed(data)["dim"].to_numpy()
-    performance = last(data, "performance")
-
-    def first(runs: np.ndarray, axis: int) -> np.ndarray:
-        solved = np.median(runs, axis=axis) >= 0.9
-        return np.where(solved.any(axis=-1), dims[np.argmax(solved, axis=-1)], np.inf)
-
-    return bootstrap(performance, first)
-
-
-def largest_singular_values(data: xr.Dataset) -> Estimate:
-    """Largest singular value of the group sums of P in every dimension."""
-    return bootstrap(last(data, "top"))
+    return solved_dimension(computed(data)["dim"].to_numpy(), last(data, "performance", "dim"))
 
 
 def condition_against_dense(data: xr.Dataset) -> Estimate:
     """Ratio of the median condition numbers of the second projection and the first, dense, one."""
-    pair = np.stack([last(data.isel(projection=i), "condition") for i in (0, 1)], axis=1)
+    pair = np.stack([last(data.isel(projection=i), "condition", "dim") for i in (0, 1)], axis=1)
 
     def ratio(rows: np.ndarray, axis: int) -> np.ndarray:
         dense, other = np.moveaxis(np.median(rows, axis=axis), -2, 0)
         return other / dense
 
     return bootstrap(pair, ratio)
-
-
-def kolmogorov(data: xr.Dataset) -> float:
-    """Bound on the distance from the right law, for that many projections and dimensions."""
-    projections = data["complete"].any([d for d in data["complete"].dims if d != "problem_seed"]).sum()
-    return float(kolmogi(0.05 / len(tested(data))) * np.sqrt(2 / projections))
 
 
 BETA = distance_from(lambda d: reachable_loss_law(K, d))
@@ -180,20 +144,24 @@ UNI_LORA = "arXiv:2506.00799, on the toy problem of arXiv:1804.08838"
 TEN = {**ONE, "projection": "dense"}
 TWENTY = {**TEN, "groups": 2 * K}
 ONE_HOT = {**ONE, "projection": "one_hot"}
+SIGNED = {**ONE, "projection": "signed_one_hot"}
 FASTFOOD = {**ONE, "projection": "fastfood"}
 POSITIVE = "positive one-hot entries always reach the all-ones direction: the mean is (10 - d)/42"
 BLIND = "Fastfood has no signs on its left: all its columns meet the all-ones direction through one Gaussian"
+SIGNS = "Entries have independent signs."
 CHANCE = (
     "0.07 at d = 9, where the right law gives as much in 1% of draws of 512, or one of nine dimensions in 10%: of"
     " 100,000 sparse matrices drawn apart the law is within 0.005 at d = 1, 5 and 9"
 )
 
+derived = partial(Claim, label="derived", source=SOURCE)
+of_uni_lora = partial(derived, source=UNI_LORA)
+follows = partial(derived, measure=BETA, prediction=AtMost(kolmogorov), tolerance_reason=KOLMOGOROV)
+
 CLAIMS = [
-    Claim(
+    derived(
         ids=("SU-A1-1",),
         statement="the best loss in a random d-dimensional subspace is 1 - d/10 of the initial loss on average",
-        source=SOURCE,
-        label="derived",
         derivation=LAW,
         measure=mean_ratio,
         prediction=Equals([1 - d / K for d in BELOW], tolerance=0.05),
@@ -202,28 +170,20 @@ CLAIMS = [
         control=TWENTY,
         control_reason="codimension 20 gives 1 - d/20",
     ),
-    Claim(
+    follows(
         ids=("SU-A1-1",),
         statement="that fraction follows Beta((10 - d)/2, d/2) as a whole distribution, for d = 1 .. 9",
-        source=SOURCE,
-        label="derived",
         derivation=LAW,
-        measure=BETA,
-        prediction=AtMost(kolmogorov),
-        tolerance_reason=KOLMOGOROV,
         at=TEN,
         control=TWENTY,
         control_reason="codimension 20 follows Beta((20 - d)/2, d/2)",
     ),
     *[
-        Claim(
+        follows(
             ids=ids,
             statement=f"{name} projections follow the same Beta law to leading order in k/D",
             source=source,
-            label="derived",
             derivation=f"{why}\nThe group sums of a column are then isotropic, and Gaussian to leading order.",
-            measure=BETA,
-            prediction=AtMost(kolmogorov),
             tolerance_reason=f"{KOLMOGOROV}; the sums' excess kurtosis, at most 0.3, moves the law by a tenth of that",
             at={**ONE, "projection": projection},
             control=ONE_HOT,
@@ -232,63 +192,41 @@ CLAIMS = [
         )
         for projection, name, ids, source, why, remark in (
             ("sparse", "sparse", ("SU-A1-1",), SOURCE, "Entries have independent signs and places.", CHANCE),
-            (
-                "signed_one_hot",
-                "signed one-hot",
-                ("SU-A3-5",),
-                UNI_LORA,
-                "Entries have independent signs.",
-                "",
-            ),
+            ("signed_one_hot", "signed one-hot", ("SU-A3-5",), UNI_LORA, SIGNS, ""),
         )
     ],
-    Claim(
+    follows(
         ids=("SU-A1-1", "SU-A1-F6"),
         statement="Fastfood follows the Beta law once every coordinate has a random sign",
-        source=SOURCE,
-        label="derived",
         derivation="With random signs the group sums meet all Walsh modes alike: a sum of many Gaussians for each "
         "column.\nWithout them they meet few modes, and their total the constant mode alone.",
-        measure=BETA,
-        prediction=AtMost(kolmogorov),
-        tolerance_reason=KOLMOGOROV,
         at={**FASTFOOD, "flipped": 1},
         control=FASTFOOD,
         control_reason=BLIND,
     ),
-    Claim(
+    follows(
         ids=("SU-A1-1", "SU-A1-F6"),
         statement="the published Fastfood, on coordinates grouped at random, follows a law that is not Beta",
-        source=SOURCE,
-        label="derived",
         derivation="The share D/L of the squares of 1^T H is on one mode: S P has the span of a Gaussian matrix whose\n"
         "all-ones row is sqrt(D/L) g (1 .. 1) + sqrt(1 - D/L) h, g one Gaussian for all columns.",
         measure=distance_from(lambda d: fastfood_loss_law(D, K, d)),
-        prediction=AtMost(kolmogorov),
         tolerance_reason=f"{KOLMOGOROV}; the law is sampled to 0.01",
         at={**FASTFOOD, "scattered": 1},
         control={**FASTFOOD, "flipped": 1},
         control_reason="random signs restore the Beta law",
     ),
-    Claim(
+    follows(
         ids=("SU-A1-1", "SU-A1-F6"),
         statement="a single column of Fastfood is uniformly oriented whatever the groups: Beta(9/2, 1/2)",
-        source=SOURCE,
-        label="derived",
         derivation="Its group sums are S T H (g * s) with signs s: Gaussian, with covariance S T H H^T T^T S^T =\n"
         "L S S^T, a multiple of the identity.",
-        measure=BETA,
-        prediction=AtMost(kolmogorov),
-        tolerance_reason=KOLMOGOROV,
         at={**FASTFOOD, "dim": [1]},
         control={**FASTFOOD, "dim": [7]},
         control_reason="seven columns are not, together: " + BLIND,
     ),
-    Claim(
+    of_uni_lora(
         ids=("SU-A3-3",),
         statement="a positive one-hot projection leaves (10 - d)/42 of the initial loss on average, not 1 - d/10",
-        source=UNI_LORA,
-        label="derived",
         derivation="Its range holds the all-ones direction, 33/42 of the targets' squares; the other d - 1 directions\n"
         "are exchangeable in the 9 that remain: (9/42) (1 - (d-1)/9).",
         measure=mean_ratio,
@@ -299,52 +237,43 @@ CLAIMS = [
         control=TEN,
         control_reason="a Gaussian projection leaves 1 - d/10",
     ),
-    Claim(
+    follows(
         ids=("SU-A3-3",),
         statement="its whole distribution is 9/42 Beta((10 - d)/2, (d - 1)/2), for d = 2 .. 9",
         source=UNI_LORA,
-        label="derived",
         derivation="Orthogonal to the all-ones direction the group sums are Gaussian to leading order in k/D, so that "
         "the\nother d - 1 directions are uniformly oriented in R^9.",
         measure=distance_from(lambda d: reachable_loss_law(K, d, positive=True)),
-        prediction=AtMost(kolmogorov),
-        tolerance_reason=KOLMOGOROV,
         at={**ONE_HOT, "dim": list(BELOW[1:])},
-        control={**ONE, "projection": "signed_one_hot", "dim": list(BELOW[1:])},
+        control={**SIGNED, "dim": list(BELOW[1:])},
         control_reason="with random signs the law is Beta((10 - d)/2, d/2)",
     ),
-    Claim(
+    of_uni_lora(
         ids=("SU-A3-5",),
         statement="random signs restore the mean 1 - d/10 of a one-hot projection",
-        source=UNI_LORA,
-        label="derived",
         derivation="The law of S P is unchanged when a row changes sign or two are exchanged: the expected projector\n"
         "onto its range is (d/k) I.",
         measure=mean_ratio,
         prediction=Equals([1 - d / K for d in BELOW], tolerance=0.05),
         tolerance_reason="5 standard errors of the widest law (0.204 at d = 5) with 512 projections",
-        at={**ONE, "projection": "signed_one_hot"},
+        at=SIGNED,
         control=ONE_HOT,
         control_reason=POSITIVE,
     ),
-    Claim(
+    of_uni_lora(
         ids=("SU-A3-4",),
         statement="the largest singular value of the group sums of a one-hot projection is sqrt(D/k) for every d",
-        source=UNI_LORA,
-        label="derived",
         derivation="P P^T 1 = 1 for a positive one-hot P, so that S P P^T S^T 1 = S 1 = (D/k) 1; S has no larger one.",
-        measure=largest_singular_values,
+        measure=lambda data: last_mean(data, "top", "dim"),
         prediction=Equals(float(np.sqrt(D / K)), tolerance=1e-6),
         tolerance_reason="an identity; Jacobi's method on the Gram matrix, rounding errors of eps times 10",
         at=ONE_HOT,
-        control={**ONE, "projection": "signed_one_hot"},
+        control=SIGNED,
         control_reason="with random signs it is about 1 + sqrt(d/k)",
     ),
-    Claim(
+    of_uni_lora(
         ids=("SU-A3-4",),
         statement="its group sums are sqrt(D/k)/(1 + sqrt(d/k)) times worse conditioned than Gaussian ones",
-        source=UNI_LORA,
-        label="derived",
         derivation="The largest singular value is sqrt(D/k), against 1 + sqrt(d/k); the smallest is that of the same\n"
         "noise, of variance 1/k, up to one row and one column.",
         measure=condition_against_dense,
@@ -355,11 +284,9 @@ CLAIMS = [
         control={**ONE, "projection": ["dense", "signed_one_hot"], "dim": [20, 25]},
         control_reason="random signs restore Gaussian conditioning: the ratio is 1",
     ),
-    Claim(
+    of_uni_lora(
         ids=("SU-A3-5",),
         statement="random signs restore the conditioning of a Gaussian projection, to leading order in k/D",
-        source=UNI_LORA,
-        label="derived",
         derivation="An entry of S P is a sum of about D/(k d) random signs over the root of D/d: mean 0, variance 1/k\n"
         "and no correlation with another, as in a Gaussian S P; singular values hardly ask for more.",
         measure=condition_against_dense,
@@ -370,12 +297,10 @@ CLAIMS = [
         control={**ONE, "projection": ["dense", "one_hot"], "dim": [20, 25]},
         control_reason="positive entries make it four times as large (SU-A3-4)",
     ),
-    Claim(
+    derived(
         ids=("SU-A1-9", "SU-A1-2"),
         statement="for every projection, no 9-dimensional subspace holds a solution of ten conditions and every "
         "10-dimensional one does",
-        source=SOURCE,
-        label="derived",
         derivation="An affine d-plane in general position meets a plane of codimension k if and only if d >= k.",
         measure=threshold,
         prediction=Equals([K - 1.0, K], tolerance=0.5),
@@ -385,11 +310,9 @@ CLAIMS = [
         control_reason="twenty conditions need 20 dimensions",
     ),
     *[
-        Claim(
+        derived(
             ids=("SU-A1-2",),
             statement=f"{what} leave the intrinsic dimension of ten conditions at 10: training succeeds from there",
-            source=SOURCE,
-            label="derived",
             derivation="The codimension of the solutions counts, not D: an affine d-plane in general position meets a\n"
             "plane of codimension k if and only if d >= k.",
             measure=cellwise(solved_from, keep=("dim",)),

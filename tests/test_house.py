@@ -40,6 +40,7 @@ def test_imports_point_downward(file):
             "predictions.py",
             "estimate.py",
             "samples.py",
+            "laws.py",
             "record.py",
             "plotting.py",
         ):

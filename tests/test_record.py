@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from theory_sim import decade, last, last_share, late_exponent, late_slope, mean_exponent
+from theory_sim import decade, last, last_mean, last_share, late_exponent, late_slope, mean_exponent
 
 STEPS = np.array([1, 10, 100, 200, 500, 1000])
 
@@ -25,6 +25,14 @@ def test_the_last_decade_holds_both_of_its_ends():
 def test_the_last_step_is_that_of_each_seed_computed():
     data = record(STEPS, 2 * STEPS, 3 * STEPS, complete=[True, False, True])
     assert last(data, "y").tolist() == [1000, 3000]
+
+
+def test_what_is_known_only_at_the_end_is_that_of_the_last_step_along_each_axis():
+    data = record(STEPS, 3 * STEPS)
+    data["end"] = (("problem_seed", "dim"), [[1.0, 2.0], [5.0, 8.0]])
+    np.testing.assert_array_equal(last(data, "end", "dim"), [[1, 2], [5, 8]])
+    np.testing.assert_array_equal(last_mean(data, "end", "dim").value, [3, 5])
+    assert last_mean(data, "y").value == 2000
 
 
 def test_a_share_divides_each_seed_by_its_own_prediction():

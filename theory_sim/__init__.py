@@ -19,8 +19,17 @@ from theory_sim.estimate import (
     rate,
     time_to,
 )
+from theory_sim.laws import law_distance, right_law_distance
 from theory_sim.predictions import AtLeast, AtMost, Equals, MatchesCurve, Ordering
-from theory_sim.record import decade, last, last_share, late_exponent, late_slope, mean_exponent
+from theory_sim.record import (
+    decade,
+    last,
+    last_mean,
+    last_share,
+    late_exponent,
+    late_slope,
+    mean_exponent,
+)
 from theory_sim.samples import at_last, by_seed, computed
 from theory_sim.simulation import Simulation, Status, Variable, log_spaced, rollout, trajectory
 from theory_sim.sweep import Sweep
@@ -55,14 +64,17 @@ __all__ = [
     "first_reach",
     "judge",
     "last",
+    "last_mean",
     "last_share",
     "late_exponent",
     "late_slope",
+    "law_distance",
     "log_spaced",
     "mean_exponent",
     "open_results",
     "proportion",
     "rate",
+    "right_law_distance",
     "rollout",
     "run",
     "time_to",

@@ -22,9 +22,14 @@ def decade(data: xr.Dataset) -> xr.Dataset:
     return data.sel(step=slice(int(data["step"][-1]) / 10, None))
 
 
-def last(data: xr.Dataset, name: str) -> Float[np.ndarray, " seeds"]:
-    """Return a metric of each seed at the last step."""
-    return by_seed(data, name, "step")[:, -1]
+def last(data: xr.Dataset, name: str, *dims: str) -> Float[np.ndarray, "seeds ..."]:
+    """Return a metric of each seed at the last step, or one known only then; `dims` are what else varies."""
+    return by_seed(data.isel(step=-1), name, *dims)
+
+
+def last_mean(data: xr.Dataset, name: str, *dims: str) -> Estimate:
+    """Measure the mean of a metric at the last step, or of one known only then; `dims` are what else varies."""
+    return bootstrap(last(data, name, *dims))
 
 
 def last_share(data: xr.Dataset, name: str, curve: float | np.ndarray | xr.DataArray = 1.0) -> Estimate:

@@ -12,6 +12,8 @@ from theory_sim.subspace import (
     generalization_bound,
     intrinsic_dimension,
     log_dimension_ratio,
+    solution_dimensions,
+    solved_dimension,
 )
 
 DIMS = np.array([10, 20, 40, 80])
@@ -52,6 +54,25 @@ def test_scores_and_baseline_of_a_seed_are_drawn_together():
     own = intrinsic_dimension(DIMS, scores, baseline=factors[:, 0])
     alone = intrinsic_dimension(DIMS, scores, baseline=float(factors.mean()))
     assert own.high - own.low < 1e-9 < 1 < alone.high - alone.low
+
+
+def test_the_dimension_from_which_the_median_is_high_is_not_interpolated():
+    scores = np.array([[0.0, 0.2, 0.95, 1.0]] * 5)
+    assert solved_dimension(DIMS, scores)[:3] == (40, 40, 40)
+    scores[:2, 2] = 0.0  # two runs of five fail
+    assert solved_dimension(DIMS, scores).value == 40
+    scores[2, 2] = 0.0
+    assert solved_dimension(DIMS, scores).value == 80
+    assert solved_dimension(DIMS, scores, level=2.0)[:3] == (np.inf, np.inf, np.inf)
+
+
+def test_solutions_begin_where_every_draw_of_every_kind_holds_one():
+    missed = np.full((5, 2, 4), 1e-30)
+    missed[..., :2] = 0.3
+    np.testing.assert_array_equal(solution_dimensions(DIMS, missed).value, [20, 40])
+    missed[1, 1, 1], missed[2, 0, 2] = 1e-30, 0.1  # one holds a solution earlier, one later
+    np.testing.assert_array_equal(solution_dimensions(DIMS, missed).value, [10, 80])
+    np.testing.assert_array_equal(solution_dimensions(DIMS, np.full((5, 2, 4), 1e-17)).value, [0, np.inf])
 
 
 def test_what_is_not_reached_is_infinite_and_what_comes_first_is_doubted():

@@ -20,6 +20,12 @@ from theory_sim.attention.margin import (
 from theory_sim.attention.margin_instances import margin_instances
 from theory_sim.attention.margin_rates import feasibility_inputs, largest_rank, polar_dimension, support_dim
 from theory_sim.attention.network import Weights, attention, heads, hinge, neurons, wrong
+from theory_sim.attention.neuron_measures import (
+    at_largest,
+    pruning_rise,
+    small_against_large,
+    width_exponent,
+)
 from theory_sim.attention.patterns import (
     UNBOUNDED,
     Sequences,
@@ -85,6 +91,14 @@ from theory_sim.attention.selection_rates import (
 from theory_sim.attention.splitting import nuclear_splitting
 from theory_sim.attention.support_tokens import support_tokens
 from theory_sim.attention.task_vector import task_vector_transformer
+from theory_sim.attention.task_vector_measures import (
+    early_residual,
+    late_against_early,
+    norm_at_largest_start,
+    norm_by_start,
+    residual_against_loss,
+    residual_times_log,
+)
 from theory_sim.attention.task_vector_rates import (
     EARLY_LOSS,
     attention_residual,
@@ -127,6 +141,7 @@ __all__ = [
     "Weights",
     "active_angle",
     "adapted_transformer",
+    "at_largest",
     "attention",
     "attention_margins",
     "attention_residual",
@@ -139,6 +154,7 @@ __all__ = [
     "direction_error_curve",
     "draw_data",
     "draw_sequences",
+    "early_residual",
     "effective_rank",
     "elapsed",
     "energy_along_training",
@@ -158,6 +174,7 @@ __all__ = [
     "kept",
     "key_angle",
     "largest_rank",
+    "late_against_early",
     "leading_directions",
     "least_label_noise",
     "local_share",
@@ -170,6 +187,8 @@ __all__ = [
     "mean_token_samples",
     "mean_token_spread",
     "neurons",
+    "norm_at_largest_start",
+    "norm_by_start",
     "normalized_loss_rate",
     "normalized_norm",
     "nuclear_splitting",
@@ -185,19 +204,23 @@ __all__ = [
     "prompt_max_margin",
     "pruned_outputs",
     "pruning_ranks",
+    "pruning_rise",
     "quadratic_head",
     "quantiles",
     "regularization_path",
     "relu_head",
     "removals",
     "removed_counts",
+    "residual_against_loss",
     "residual_bound",
+    "residual_times_log",
     "sampling_angle",
     "score_lead",
     "selected_chance",
     "selection_capture",
     "selection_outcome",
     "signal_ratio",
+    "small_against_large",
     "sort_places",
     "spectral_gap",
     "stable_rank",
@@ -212,5 +235,6 @@ __all__ = [
     "untouched_start",
     "update_rank",
     "value_residual",
+    "width_exponent",
     "wrong",
 ]

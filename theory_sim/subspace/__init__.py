@@ -7,6 +7,8 @@ from theory_sim.subspace.dimension import (
     description_length,
     intrinsic_dimension,
     log_dimension_ratio,
+    solution_dimensions,
+    solved_dimension,
 )
 from theory_sim.subspace.fastfood import FastfoodProjection, fastfood_projection, hadamard_transform
 from theory_sim.subspace.finetuning import FineTuningHyper, fine_tuning
@@ -76,6 +78,8 @@ __all__ = [
     "shared_adapters",
     "shuffled_labels",
     "shuffled_pixels",
+    "solution_dimensions",
+    "solved_dimension",
     "sparse_projection",
     "subspace_training",
     "teacher_data",

@@ -16,7 +16,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float
 
-from theory_sim.estimate import Estimate, few_seeds, first_reach, resampled
+from theory_sim.estimate import Estimate, bootstrap, few_seeds, first_reach, resampled
 
 
 def intrinsic_dimension(
@@ -73,6 +73,40 @@ def log_dimension_ratio(
     window = a.window if others is None else f"{a.window}; {len(b.dims)}, {b.dims[0]:g} to {b.dims[-1]:g}"
     estimate = _bootstrap(of, len(a.scores), window, a.finite and b.finite)
     return estimate._replace(doubts=(*estimate.doubts, *(a.doubts or b.doubts)))
+
+
+def solved_dimension(
+    dims: Sequence[int] | np.ndarray, scores: Float[np.ndarray, "seeds dims"], *, level: float = 0.9
+) -> Estimate:
+    """Estimate the smallest of `dims` at which the median score over seeds reaches `level`; infinity where none does.
+
+    No interpolation: for curves that jump from one whole dimension to the next.
+    """
+    x = np.asarray(dims)
+
+    def first(runs: np.ndarray, axis: int) -> np.ndarray:
+        solved = np.median(runs, axis=axis) >= level
+        return np.where(solved.any(axis=-1), x[np.argmax(solved, axis=-1)], np.inf)
+
+    return bootstrap(scores, first)
+
+
+def solution_dimensions(
+    dims: Sequence[int] | np.ndarray, missed: Float[np.ndarray, "seeds kinds dims"]
+) -> Estimate:
+    """Estimate the last of `dims` in which no subspace holds a solution, and the first in which every one does.
+
+    `missed` is what the best point of a subspace leaves of the loss, for each draw and each kind of subspace; above
+    1e-14 it is no solution, below 1e-20 it is one: least squares leave rounding errors of 1e-32, and no law of what is
+    left has mass below 1e-14. Zero where every dimension holds some, infinity where none holds all.
+    """
+    x = np.asarray(dims)
+
+    def ends(runs: np.ndarray, axis: int) -> np.ndarray:
+        none, every = (outcome.all(axis=(axis, -2)) for outcome in (runs > 1e-14, runs < 1e-20))
+        return np.stack([np.where(none, x, 0).max(axis=-1), np.where(every, x, np.inf).min(axis=-1)], axis=-1)
+
+    return bootstrap(missed, ends)
 
 
 def description_length(dim: int, *, levels: float = 2.0**32, seeds: int = 2) -> float:
