@@ -217,6 +217,7 @@ def save(fig: Figure, stem: str | os.PathLike, metadata: dict[str, str] | None =
             fig.savefig(temporary, metadata=stamp, format=ending[1:])
             os.replace(temporary, path)
             paths.append(path)
-            fig.set_layout_engine("none")  # laid out once: the second file takes the places found for the first
+            # Laid out once: the second file takes the places that were found for the first.
+            fig.set_layout_engine("none")
     plt.close(fig)
     return paths
