@@ -1,5 +1,7 @@
 r"""Orthonormal bases, spectra and inverses of small matrices, in plain array operations.
 
+Jitted, they are traced once a shape and process, not at every call of every program; their loops are most of a trace.
+
 Batches of LAPACK calls block the threads that they wait for: on a CPU, `jnp.linalg` calls that overlap, of two
 devices or of one program, can wait for each other for ever (jaxlib 0.10). The matrices here are small.
 

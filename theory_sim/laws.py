@@ -3,7 +3,7 @@
 >>> import scipy.stats
 >>> laws, draws = [scipy.stats.beta(4, 1), scipy.stats.beta(1, 4)], np.random.default_rng(0)
 >>> samples = np.stack([law.rvs(512, random_state=draws) for law in laws], axis=1)
->>> bool(np.all(law_distance(samples, laws).high < right_law_distance(512, 2)))
+>>> bool(np.all(law_distance(samples, laws).low < right_law_distance(512, 2)))
 True
 >>> bool(np.all(law_distance(samples, laws[::-1]).low > right_law_distance(512, 2)))
 True
@@ -43,9 +43,10 @@ def law_distance(samples: Float[np.ndarray, "seeds laws"], laws: Sequence[Any]) 
 
 
 def right_law_distance(seeds: int, laws: int = 1) -> float:
-    """Return what the intervals of the distances from `laws` right laws stay below, all of them together (Bonferroni).
+    """Return what the intervals of the distances from `laws` right laws begin below, all together in 95% of draws.
 
-    Kolmogorov's distance at a `laws`-th of 5%, `c / sqrt(seeds)`, times sqrt(2) for the resampling of the bootstrap.
-    Infinity without a seed.
+    Kolmogorov's distance at a `laws`-th of 5% (Bonferroni), `c / sqrt(seeds)`, times sqrt(2) for the resampling of the
+    bootstrap. An interval that begins above it refutes a law; one that only ends above it is inconclusive, as those of
+    some right laws are. Infinity without a seed.
     """
     return float(kolmogi(0.05 / laws) * np.sqrt(2 / seeds)) if seeds else float("inf")

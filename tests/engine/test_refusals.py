@@ -51,7 +51,12 @@ def test_other_formulas_are_refused_but_other_words_are_not(tmp_path):
         run(Sweep(factory, steps=5), tmp_path / "r")
 
 
-HIDDEN = "captured by an inner function", "in the rule of a batch of runs", "in the rule of many problems"
+HIDDEN = (
+    "captured by an inner function",
+    "in the rule of a batch of runs",
+    "in the rule of many problems",
+    "in the body of what a rule calls",
+)
 
 
 @pytest.mark.parametrize("hidden", HIDDEN)
@@ -63,8 +68,8 @@ def test_formulas_that_a_trace_of_one_run_does_not_show_are_refused_as_well(tmp_
         else:
             # Programs batch the runs of one problem, and around them problems, which a rule meets in what it calls.
             outer = jax.custom_batching.custom_vmap(lambda problem, x: problem * x)
-            inner = jax.custom_batching.custom_vmap(lambda problem, x: problem * x)
-            of_runs, of_problems = (rate, 0.5) if hidden == HIDDEN[1] else (0.5, rate)
+            of_runs, of_problems, of_one = (rate if hidden == each else 0.5 for each in HIDDEN[1:])
+            inner = jax.custom_batching.custom_vmap(lambda problem, x: of_one * problem * x)
             outer.def_vmap(lambda size, batched, p, x: ((0.1 if batched[0] else of_runs) * inner(p, x), True))
             inner.def_vmap(lambda size, batched, p, x: (of_problems * (p * x.T).T, True))
             return scalar_descent()._replace(step=lambda key, problem, hyper, x: outer(problem, x))

@@ -132,23 +132,28 @@ def _identity(job: Job, sizes: Sizes) -> tuple:
 
 def _program(job: Job, sizes: Sizes) -> tuple[compiler.Program, Simulation]:
     key = _identity(job, sizes)
+    promised: Future[tuple[compiler.Program, Simulation]] = Future()
     with _looking:
-        found = _compiled.get(key)
-        if found is None:
-            while len(_compiled) >= _KEPT:
-                del _compiled[next(iter(_compiled))]
-            promised = _compiled[key] = Future()
-    if found is not None:
+        found = _compiled.setdefault(key, promised)
+    if found is not promised:
         return found.result()  # threads that want the same program wait for the one that compiles it
     try:
         simulation = _simulation(job.factory, job.shape)
         devices = jax.local_devices()[: job.devices]
-        promised.set_result((compiler.build(simulation, np.asarray(job.steps), sizes, devices), simulation))
+        made = compiler.build(simulation, np.asarray(job.steps), sizes, devices), simulation
     except BaseException as error:
-        promised.set_exception(error)
+        # Nothing is remembered of a failure but by those who wait: memory may be free the next time.
         with _looking:
             _compiled.pop(key, None)
-    return promised.result()
+        promised.set_exception(error)
+        del promised, found  # the error's traceback holds this frame, which would hold the error
+        raise
+    promised.set_result(made)
+    with _looking:
+        done = [each for each, future in _compiled.items() if future.done()]
+        for each in done[: max(0, len(done) - _KEPT)]:
+            del _compiled[each]
+    return made
 
 
 def _simulation(factory: Any, shape: tuple[tuple[str, Any], ...]) -> Simulation:

@@ -27,19 +27,22 @@ SOUND_FUSIONS = "xla_cpu_experimental_ynn_fusion_type", "LIBRARY_FUSION_TYPE_IND
 what reads such memory: kernels of single products alone are allowed, at no cost in speed."""
 
 OPTIONS: dict[str, dict[str, str | bool]] = {
+    "cpu": {"xla_backend_optimization_level": "1", **dict([SOUND_FUSIONS] * (jaxlib.__version__ in FAULTY))}
+}
+"""How a platform's programs are compiled. On a CPU LLVM's second and third level of optimisation took 18 to 44%
+of the compilation of three studies and did not change their speed (jaxlib 0.10); without the first
+level, loops are slower by half or more. Options hold for a program whenever the backend started; flags in the
+environment, for all programs of a backend that starts after them."""
+
+HASTY: dict[str, dict[str, str | bool]] = {
     "cpu": {
-        "xla_backend_optimization_level": "1",
         "xla_llvm_disable_expensive_passes": True,
         **({"xla_cpu_use_fusion_emitters": False} if jaxlib.__version__.startswith("0.10.") else {}),
-        **dict([SOUND_FUSIONS] * (jaxlib.__version__ in FAULTY)),
     }
 }
-"""How a platform's programs are compiled. On a CPU LLVM's second and third level of optimisation took 18 to 44% of
-the compilation of three studies and did not change their speed (jaxlib 0.10); without the first level, loops are
-slower by half or more. Its expensive passes and XLA's newer emitters of fused loops take a third to a half of what is
-left (key width: 20 s of processor time with them, 12 s without); of eleven studies' programs the steps became 0.6 to
-1.07 times as long, those of two 1.2 times. Options hold for a program whenever the backend started; flags in the
-environment, for all programs of a backend that starts after them."""
+"""What else is left out of programs that are not `careful`: a third to a half of what remains (jaxlib 0.10, whose
+options are named here; others may not know them). The steps of twelve studies' programs then took 0.6 to 1.1 times as
+long, those of `subspace_structure` and `subspace_pretraining` 1.2 times."""
 
 
 class Program(NamedTuple):
@@ -192,9 +195,11 @@ def _compile(
             out_specs=row,
             check_vma=False,
         )
-    return compiled(jax.jit(program).lower(arrays, *cells), devices[0].platform)
+    return compiled(jax.jit(program).lower(arrays, *cells), sizes.careful, devices[0].platform)
 
 
-def compiled(lowered: Any, platform: str | None = None) -> Any:
-    """Compile what `jax.jit(...).lower(...)` gave as all programs are, for the default platform unless given."""
-    return lowered.compile(compiler_options=OPTIONS.get(platform or jax.default_backend()))
+def compiled(lowered: Any, careful: bool = True, platform: str | None = None) -> Any:
+    """Compile what `jax.jit(...).lower(...)` gave as programs are, for the default platform unless one is given."""
+    platform = platform or jax.default_backend()
+    options = OPTIONS.get(platform, {}) | ({} if careful else HASTY.get(platform, {}))
+    return lowered.compile(compiler_options=options or None)

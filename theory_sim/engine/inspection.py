@@ -78,10 +78,11 @@ def inspect(simulation: Simulation, steps: np.ndarray) -> Facts:
 def _batched(
     simulation: Simulation, merge: Callable, arrays: tuple, drawn: tuple, given: tuple, steps: int
 ) -> Iterator[Any]:
-    """Yield the jaxprs of two problems' draws, and of two runs of each of two problems.
+    """Yield the jaxprs of two problems' draws, of two runs of one problem, and of two such pairs of runs.
 
-    What a function with a rule for batches computes in a program stands in its rule alone. The parts of a run are
-    traced by themselves: batching their loop would take many times as long.
+    What a function with a rule for batches computes in a program stands in its rule, and, where that calls such a
+    function of the problem alone, in the body of this one for one problem and in its rule for several. The parts of a
+    run are traced by themselves: batching their loop would take many times as long.
     """
 
     def parts(traced: Any, key: Any, problem: Any, hyper: Any, state: Any) -> Any:
@@ -98,8 +99,9 @@ def _batched(
     key, problem, hyper, state = given
     draw = jax.vmap(lambda traced, *cell: merge(traced).sample(*cell), (None, 0, 0))
     yield jax.make_jaxpr(draw)(arrays, *twice(drawn))
-    pair = twice(key), problem, twice(hyper), twice(state)
-    yield jax.make_jaxpr(jax.vmap(runs, (None, 0, 0, 0, 0)))(arrays, *map(twice, pair))
+    one = twice(key), problem, twice(hyper), twice(state)
+    yield jax.make_jaxpr(runs)(arrays, *one)
+    yield jax.make_jaxpr(jax.vmap(runs, (None, 0, 0, 0, 0)))(arrays, *map(twice, one))
 
 
 def _primitives(jaxpr: Any) -> list[str]:

@@ -23,6 +23,9 @@ BLOCK_FLOPS = {"cpu": 3e11, "gpu": 3e13, "cuda": 3e13, "rocm": 3e13, "tpu": 3e13
 """Work in one block: about ten seconds, so that a killed sweep loses about that."""
 
 
+LONG_FLOPS = 2e11
+"""Work of one shape from which on its program is compiled with care: tens of seconds, of which a tenth may be won."""
+
 PIECE_COST = 2
 """What a problem costs each piece of its runs on a CPU, in runs: to draw a data set takes as long as a run or two."""
 
@@ -30,12 +33,14 @@ PIECE_COST = 2
 class Sizes(NamedTuple):
     """Static sizes of one shape's program: `problems x runs` a block, `together` problems side by side.
 
-    A problem with more than `runs` runs is cut into pieces, each of which counts as a problem.
+    A problem with more than `runs` runs is cut into pieces, each of which counts as a problem. A `careful` program is
+    made to run fast, another to be compiled fast: kept with the sizes, for it may change last bits, as they do.
     """
 
     problems: int
     runs: int
     together: int
+    careful: bool = False
 
     @property
     def cells(self) -> int:
@@ -59,7 +64,8 @@ def choose_sizes(
     `runs` is as many runs of one problem as advance together at cache speed, or, on a CPU, fewer where problems
     have different numbers of them, so that little is filled up; short rows of runs are filled up with further
     problems (`together`), and a block takes as many of such batches as ten seconds of work allow.
-    On accelerators width is limited by memory alone, which the compiled program tells.
+    On accelerators width is limited by memory alone, which the compiled program tells. The program is `careful` where
+    all wanted runs are long enough.
     """
     lengths = wanted.sum(axis=1)
     lengths = lengths[lengths > 0]
@@ -77,7 +83,8 @@ def choose_sizes(
         together = _round_up(together, devices)
     batches = max(1, min(affordable, MAX_RUNS) // (runs * together))
     total = -(-rows // together)
-    return Sizes(_even_share(total, batches) * together, runs, together)
+    careful = bool(run_flops * lengths.sum() >= LONG_FLOPS)
+    return Sizes(_even_share(total, batches) * together, runs, together, careful)
 
 
 def _cheapest(lengths: Int[np.ndarray, " rows"], most: int, multiple: int) -> int:
@@ -100,7 +107,7 @@ def halve(sizes: Sizes, devices: int) -> Sizes | None:
     if sizes.together > 1:
         together = _round_up(max(1, sizes.together // 2), devices if sizes.runs % devices else 1)
         if together < sizes.together:
-            return Sizes(together, sizes.runs, together)
+            return sizes._replace(problems=together, together=together)
     runs = sizes.runs // 2
     if sizes.runs % devices == 0:
         runs = runs // devices * devices

@@ -28,8 +28,8 @@ from theory_sim.study import load_module
 from theory_sim.sweep import Sweep
 
 PRECISIONS = ("float32", "float64")
-AHEAD = 2
-"""Programs compiled at once, and as many ahead of the one that computes."""
+COMPILERS = 2
+"""Programs that are compiled at once, ahead of the one that computes."""
 QUEUE = 64
 """Blocks handed to an executor at once: enough for its workers, few enough for our memory."""
 
@@ -116,27 +116,31 @@ def run(
     programs: set[tuple] = set()
     missing = [part for part in parts if next(_tasks(part, shard), None)]
     # The next programs are compiled while the present one computes, two at a time: tracing keeps one core busy.
-    with ThreadPoolExecutor(max_workers=AHEAD) as aside:
+    with ThreadPoolExecutor(max_workers=COMPILERS) as aside:
         ahead: dict[str, Future] = {}
-        for number, part in enumerate(missing):
-            if executor is None:
-                if not is_compiled(part.job):
-                    report(progress._replace(doing="compiling"))
-                for each in missing[number : number + 1 + AHEAD]:
-                    if each.job.key not in ahead:
-                        ahead[each.job.key] = aside.submit(compile_ahead, each.job)
-                ahead[part.job.key].result()
-            for counts, program in _compute(_tasks(part, shard), executor):
-                statuses.update(counts)
-                programs.add(program)
-                computed = sum(counts.values())
-                progress = Progress(
-                    progress.done + computed,
-                    progress.total,
-                    progress.steps + computed * int(steps[-1]),
-                    len(programs),
-                )
-                report(progress)
+        try:
+            for number, part in enumerate(missing):
+                if executor is None:
+                    if not is_compiled(part.job):
+                        report(progress._replace(doing="compiling"))
+                    for each in missing[number : number + 1 + COMPILERS]:
+                        if each.job.key not in ahead:
+                            ahead[each.job.key] = aside.submit(compile_ahead, each.job)
+                    wait([ahead[part.job.key]])  # what went wrong there, the first block will meet
+                for counts, program in _compute(_tasks(part, shard), executor):
+                    statuses.update(counts)
+                    programs.add(program)
+                    computed = sum(counts.values())
+                    progress = Progress(
+                        progress.done + computed,
+                        progress.total,
+                        progress.steps + computed * int(steps[-1]),
+                        len(programs),
+                    )
+                    report(progress)
+        except BaseException:
+            aside.shutdown(wait=False, cancel_futures=True)
+            raise
     seconds = time.monotonic() - started
     computed = progress.done - found
     return Summary(store.path, progress.total, found, computed, len(programs), seconds, dict(statuses))
