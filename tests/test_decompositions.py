@@ -7,7 +7,14 @@ import numpy as np
 import pytest
 from hypothesis import given
 
-from theory_sim.decompositions import of_spectrum, pseudo_inverse, solve_spd
+from theory_sim.decompositions import (
+    cholesky,
+    leading_directions,
+    of_spectrum,
+    orthonormal_rows,
+    pseudo_inverse,
+    solve_spd,
+)
 
 SEEDS = st.integers(0, 2**31 - 1)
 
@@ -89,3 +96,11 @@ def test_pseudo_inverse_of_any_rank_and_scale(seed, shape, scale):
 def test_pseudo_inverse_of_zero_is_zero():
     assert not np.any(pseudo_inverse(jnp.zeros((3, 3))))
     assert np.isfinite(jax.jacfwd(pseudo_inverse)(jnp.diag(jnp.array([1.0, 2.0, 0.0])))).all()
+
+
+@pytest.mark.parametrize("function", [leading_directions, cholesky, orthonormal_rows, pseudo_inverse])
+def test_a_program_that_calls_a_function_twice_traces_it_once(function):
+    jaxpr = jax.make_jaxpr(lambda x: (function(x), function(x + 1)))(jnp.eye(4))
+    inner = [each.params["jaxpr"] for each in jaxpr.eqns if each.params.get("name") == function.__name__]
+    assert len(inner) == 2
+    assert inner[0] is inner[1]

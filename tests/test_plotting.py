@@ -83,3 +83,16 @@ def test_a_bar_without_end_goes_to_the_edge_and_leaves_the_limits_alone():
     assert bar.xy == (2.0, 1)
     assert bar.xyann == (2.0, 3.0)
     plt.close(figure)
+
+
+def test_both_files_of_a_figure_have_one_layout(tmp_path, monkeypatch):
+    fig, places = plotting.default_figure(results()), []
+    original = type(fig).savefig
+
+    def savefig(self, *args, **options):
+        original(self, *args, **options)
+        places.append([axis.get_position().bounds for axis in self.axes])
+
+    monkeypatch.setattr(type(fig), "savefig", savefig)
+    plotting.save(fig, tmp_path / "x")
+    assert places[0] == places[1]

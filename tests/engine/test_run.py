@@ -1,8 +1,10 @@
 import pickle
+import time
 from concurrent.futures import ThreadPoolExecutor
 
 import jax
 import jax.numpy as jnp
+import jaxlib
 import numpy as np
 import pytest
 import xarray as xr
@@ -208,3 +210,79 @@ def test_decompositions_on_a_cpu_run_on_one_device_and_many_are_warned_of(tmp_pa
     monkeypatch.setenv("PJRT_NPROC", "4")
     with pytest.warns(RuntimeWarning, match="4 matrix decompositions"):
         inspection.devices_for(inspection.inspect(decomposing(count=4), np.array([0, 1])))
+
+
+def test_threads_that_want_one_program_compile_it_once_and_a_failure_is_forgotten(tmp_path, monkeypatch):
+    tasks, tried = [], []
+    monkeypatch.setattr("theory_sim.engine.run.compute_block", lambda task: tasks.append(task) or ({}, ()))
+    run(small_sweep(), tmp_path / "r")
+    blocks._compiled.clear()
+    job = tasks[0].job
+
+    def build(*args):
+        tried.append(args)
+        time.sleep(0.2)
+        if len(tried) == 1:
+            raise RequestError("no memory now")
+        return "program"
+
+    monkeypatch.setattr(compiler, "build", build)
+    for count in (1, 2):
+        with ThreadPoolExecutor(max_workers=8) as threads:
+            found = [threads.submit(blocks._program, job, job.sizes) for _ in range(8)]
+        assert len(tried) == count
+        if count == 1:
+            assert all("no memory now" in str(each.exception()) for each in found)
+            assert not blocks.is_compiled(job)
+    assert {each.result()[0] for each in found} == {"program"}
+    assert blocks.is_compiled(job)
+
+
+def test_what_fails_ahead_of_its_turn_costs_nothing_of_what_is_before_and_starts_nothing_after(
+    tmp_path, monkeypatch
+):
+    original, built = compiler.build, []
+
+    def build(simulation, *args):
+        dim = simulation.sample(jax.random.key(0), simulation.setting).shape[0]
+        built.append(dim)
+        if dim == 3:
+            raise RequestError("one run needs 9 GiB")
+        return original(simulation, *args)
+
+    monkeypatch.setattr(compiler, "build", build)
+    sweep = Sweep(random_walk, shape={"dim": [2, 3, 4, 5, 6, 7, 8]}, run_seeds=2, steps=5)
+    with pytest.raises(RequestError, match="needs 9 GiB"):
+        run(sweep, tmp_path / "r")
+    assert open_results(tmp_path / "r").sel(dim=2)["complete"].all()
+    assert not {6, 7, 8} & {*built}
+
+
+def test_a_program_stays_careful_or_not_as_it_was_first_compiled(tmp_path, monkeypatch):
+    original, careful = compiler.compiled, []
+    monkeypatch.setattr(
+        compiler, "compiled", lambda low, how, on: careful.append(how) or original(low, how, on)
+    )
+    monkeypatch.setattr("theory_sim.engine.plan.LONG_FLOPS", 1.0)
+    run(small_sweep(), tmp_path / "r")
+    monkeypatch.setattr("theory_sim.engine.plan.LONG_FLOPS", 1e18)
+    blocks._compiled.clear()
+    run(small_sweep(run_seeds=8), tmp_path / "r")
+    run(small_sweep(), tmp_path / "other")
+    assert careful == [True, True, False]
+
+
+def test_only_careful_programs_are_compiled_without_the_hasty_options():
+    given = []
+
+    class Lowered:
+        def compile(self, compiler_options):
+            given.append(compiler_options or {})
+
+    compiler.compiled(Lowered(), True, "cpu")
+    compiler.compiled(Lowered(), False, "cpu")
+    compiler.compiled(Lowered(), False, "cuda")
+    assert given[0] == compiler.OPTIONS["cpu"]
+    assert given[1] == compiler.OPTIONS["cpu"] | compiler.HASTY["cpu"]
+    assert given[2] == {}
+    assert (compiler.SOUND_FUSIONS[0] in given[0]) == (jaxlib.__version__ in compiler.FAULTY)
