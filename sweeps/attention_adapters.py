@@ -21,7 +21,8 @@ from theory_sim import (
     Simulation,
     Sweep,
     bootstrap,
-    by_seed,
+    last,
+    last_mean,
 )
 from theory_sim.attention import (
     active_angle,
@@ -110,13 +111,13 @@ SWEEP = Sweep(
 def loss_over_full(data: xr.Dataset, axis: str = "adapter_rank") -> Estimate:
     """Last test loss less that of the first cell along an axis: full matrices, or attention that is learnt."""
     axes = (["classes"] if "classes" in data.dims else []) + [axis]
-    last = by_seed(data.isel(step=-1), "test_loss", *axes)
-    return bootstrap(last[..., -1] - last[..., 0])
+    ends = last(data, "test_loss", *axes)
+    return bootstrap(ends[..., -1] - ends[..., 0])
 
 
 def last_angle(data: xr.Dataset) -> Estimate:
     """Largest angle of dW_V to the discriminative patterns after the last step."""
-    return bootstrap(by_seed(data.isel(step=-1).sel(direction=1), "angle", "classes"))
+    return last_mean(data.sel(direction=1), "angle", "classes")
 
 
 def predicted_angle(data: xr.Dataset) -> np.ndarray:
@@ -126,7 +127,7 @@ def predicted_angle(data: xr.Dataset) -> np.ndarray:
 
 def last_loss(data: xr.Dataset) -> Estimate:
     """Test loss after the last step."""
-    return bootstrap(by_seed(data.isel(step=-1), "test_loss"))
+    return last_mean(data, "test_loss")
 
 
 SOURCE = (

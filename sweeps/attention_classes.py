@@ -8,7 +8,18 @@ from functools import partial
 import numpy as np
 import xarray as xr
 
-from theory_sim import AtMost, Claim, Equals, Estimate, MatchesCurve, Simulation, Sweep, bootstrap, by_seed
+from theory_sim import (
+    AtMost,
+    Claim,
+    Equals,
+    Estimate,
+    MatchesCurve,
+    Simulation,
+    Sweep,
+    bootstrap,
+    by_seed,
+    last_mean,
+)
 from theory_sim.attention import (
     active_angle,
     class_ranks,
@@ -62,7 +73,7 @@ SWEEP = Sweep(
 
 def energy_outside(data: xr.Dataset) -> Estimate:
     """Share of the energy outside the top K directions after the last step."""
-    return bootstrap(by_seed(data.isel(step=-1), "outside_energy", "classes", "matrix"))
+    return last_mean(data, "outside_energy", "classes", "matrix")
 
 
 def energy_beyond_two(data: xr.Dataset) -> Estimate:
@@ -77,12 +88,12 @@ def energy_beyond_two(data: xr.Dataset) -> Estimate:
 
 def stable_ranks(data: xr.Dataset) -> Estimate:
     """Stable rank of the updates after the last step, for each number of classes and each matrix."""
-    return bootstrap(by_seed(data.isel(step=-1), "stable_rank", "classes", "matrix"))
+    return last_mean(data, "stable_rank", "classes", "matrix")
 
 
 def test_error(data: xr.Dataset) -> Estimate:
     """Test error after the last step."""
-    return bootstrap(by_seed(data.isel(step=-1), "test_error", "classes"))
+    return last_mean(data, "test_error", "classes")
 
 
 def predicted_angle(data: xr.Dataset, matrix: str) -> np.ndarray:

@@ -21,6 +21,7 @@ from theory_sim import (
     bootstrap,
     by_seed,
     first_reach,
+    last,
 )
 from theory_sim.attention import mean_token_error, mean_token_samples, pattern_transformer
 
@@ -71,7 +72,7 @@ SWEEP = Sweep(
 
 def success(data: xr.Dataset) -> np.ndarray:
     """Return which runs succeed, `[seeds, alpha_*, N]`."""
-    return by_seed(data.isel(step=-1), "test_error", "relevant_fraction", "train_samples") <= SUCCESS
+    return last(data, "test_error", "relevant_fraction", "train_samples") <= SUCCESS
 
 
 def gained(data: xr.Dataset) -> Estimate:

@@ -22,6 +22,7 @@ from theory_sim import (
     by_seed,
     computed,
     crossing,
+    last,
     log_spaced,
     time_to,
 )
@@ -150,7 +151,7 @@ def excess_error(data: xr.Dataset) -> Estimate:
 
 def excess(data: xr.Dataset) -> np.ndarray:
     """Return the test error after the last step less `count_error`, `[seeds, alpha_#]`."""
-    errors = by_seed(data.isel(step=-1), "test_error", "confusion_fraction")
+    errors = last(data, "test_error", "confusion_fraction")
     return errors - [
         count_error(float(data.relevant_fraction), float(one)) for one in data.confusion_fraction
     ]

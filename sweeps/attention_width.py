@@ -6,7 +6,7 @@ The sufficient width of arXiv:2302.06015, `M^2 log N` (AT-B6), is far from where
 import numpy as np
 import xarray as xr
 
-from theory_sim import AtMost, Claim, Equals, Estimate, Simulation, Sweep, bootstrap, by_seed, crossing
+from theory_sim import AtMost, Claim, Equals, Estimate, Simulation, Sweep, bootstrap, crossing, last
 from theory_sim.attention import dead_start, failing_share, pattern_transformer, sufficient_width
 
 DIM, TOKENS, SAMPLES, SUCCESS = 16, 12, 256, 0.01
@@ -51,7 +51,7 @@ SWEEP = Sweep(
 
 def failures(data: xr.Dataset) -> np.ndarray:
     """Return which runs fail, `[seeds, M, m]`."""
-    errors = by_seed(data.isel(step=-1), "test_error", "patterns", "width")
+    errors = last(data, "test_error", "patterns", "width")
     return np.where(np.isnan(errors), np.nan, errors > SUCCESS)
 
 

@@ -6,7 +6,7 @@ Starts are spectral with r' = d, which leaves a column for each positive eigenva
 import numpy as np
 import xarray as xr
 
-from theory_sim import AtLeast, Claim, Equals, Estimate, Sweep, bootstrap, by_seed, computed
+from theory_sim import AtLeast, Claim, Equals, Estimate, Sweep, bootstrap, computed, last
 from theory_sim.sensing import subgradient
 
 SUCCESS = 1e-2
@@ -49,7 +49,7 @@ SWEEP = Sweep(
 def successes(data: xr.Dataset) -> tuple[np.ndarray, np.ndarray]:
     """Return the numbers of samples of one cell, and `[seeds, samples]`: whether the last error is a success."""
     cell = computed(data)
-    return cell["samples"].to_numpy(), by_seed(cell.isel(step=-1), "error", "samples") < SUCCESS
+    return cell["samples"].to_numpy(), last(cell, "error", "samples") < SUCCESS
 
 
 def half_way(samples: np.ndarray, share: np.ndarray) -> np.ndarray:

@@ -20,6 +20,7 @@ from theory_sim import (
     cellwise,
     computed,
     decay,
+    last,
     time_to,
 )
 from theory_sim.sensing import (
@@ -168,7 +169,7 @@ def rank_exponent(data: xr.Dataset) -> Estimate:
     cell = data.squeeze(["dim", "true_rank", "max_rank", "condition_number"])
     over = cell.sel(rank=cell["rank"] > cell["true_rank"])
     excess = over["rank"].to_numpy() - int(cell["true_rank"])
-    errors = by_seed(over.isel(step=-1), "error", "rank")
+    errors = last(over, "error", "rank")
     return bootstrap(slope(np.log(excess), np.log(errors)), window=f"step {int(cell['step'][-1])}")
 
 

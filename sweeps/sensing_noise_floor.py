@@ -5,7 +5,7 @@ Starts are spectral, and keep a column for each positive eigenvalue of the field
 
 import xarray as xr
 
-from theory_sim import Claim, Equals, Estimate, Sweep, bootstrap, by_seed
+from theory_sim import Claim, Equals, Estimate, Sweep, bootstrap, last
 from theory_sim.sensing import absolute_loss_floor, subgradient
 
 
@@ -45,7 +45,7 @@ SWEEP = Sweep(
 def to_floor(data: xr.Dataset) -> Estimate:
     """Divide the last error by `sqrt((pi/2) nu^2 q / m)`, at each noise, number of samples and rank."""
     axes = [axis for axis in ("noise_std", "samples", "rank") if axis in data.dims]
-    errors = by_seed(data.isel(step=-1), "error", *axes)
+    errors = last(data, "error", *axes)
     floors = xr.apply_ufunc(
         absolute_loss_floor, data["noise_std"], data["dim"], data["true_rank"], data["samples"]
     ).squeeze(["dim", "true_rank"], drop=True)

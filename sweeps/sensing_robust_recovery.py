@@ -19,6 +19,7 @@ from theory_sim import (
     bootstrap,
     by_seed,
     cellwise,
+    last,
     rate,
 )
 from theory_sim.sensing import residual_floor, statistical_floor, subgradient
@@ -106,7 +107,7 @@ def rate_above_floor(cell: xr.Dataset) -> Estimate:
 def exponents(data: xr.Dataset) -> np.ndarray:
     """Return `[seeds, samples]`, the slopes of the last log error against the log of the scale, over small scales."""
     axes = [axis for axis in ("samples",) if axis in data.dims]
-    errors = by_seed(data.sel(init_scale=SMALL).isel(step=-1), "error", *axes, "init_scale")
+    errors = last(data.sel(init_scale=SMALL), "error", *axes, "init_scale")
     logs = np.log(SMALL) - np.mean(np.log(SMALL))
     return np.log(errors) @ logs / (logs @ logs)
 
@@ -128,7 +129,7 @@ def gap_ratio(data: xr.Dataset) -> Estimate:
 
 def spread_over_ranks(data: xr.Dataset) -> Estimate:
     """Divide the largest median of the last errors of any rank by the least."""
-    errors = by_seed(data.isel(step=-1), "error", "rank")
+    errors = last(data, "error", "rank")
 
     def spread(samples: np.ndarray, axis: int) -> np.ndarray:
         medians = np.median(samples, axis=axis)
@@ -139,7 +140,7 @@ def spread_over_ranks(data: xr.Dataset) -> Estimate:
 
 def growth_over_ranks(data: xr.Dataset) -> Estimate:
     """Divide the median of the last errors at the largest rank by that at the smallest."""
-    errors = by_seed(data.isel(step=-1), "error", "rank")
+    errors = last(data, "error", "rank")
 
     def growth(samples: np.ndarray, axis: int) -> np.ndarray:
         medians = np.median(samples, axis=axis)
@@ -158,16 +159,16 @@ def excess_ratio(data: xr.Dataset) -> float:
 def to_residual_floor(cell: xr.Dataset) -> Estimate:
     """Divide the last error by `alpha^2 sqrt(k - r)`."""
     floor = residual_floor(cell["init_scale"], cell["rank"], cell["true_rank"])
-    errors = by_seed(cell.isel(step=-1), "error")
+    errors = last(cell, "error")
     return bootstrap(errors / float(np.squeeze(floor)), window=f"step {int(cell['step'][-1])}")
 
 
-def last(name: str):
+def final(name: str):
     """Return the measurement of a metric's mean at the last step, at each rank."""
 
     def measure(data: xr.Dataset) -> Estimate:
         axes = [axis for axis in ("rank",) if axis in data.dims]
-        return bootstrap(by_seed(data.isel(step=-1), name, *axes), window=f"step {int(data['step'][-1])}")
+        return bootstrap(last(data, name, *axes), window=f"step {int(data['step'][-1])}")
 
     return measure
 
@@ -335,7 +336,7 @@ CLAIMS = [
         statement="over-specified from a large start: the error ends above 1e-4",
         source=PAPER + " (small start exponentially better); level unconfirmed",
         label="unconfirmed",
-        measure=last("error"),
+        measure=final("error"),
         at=MANY | {"init_scale": 1.0, "rank": [4, 12]},
         control=MANY | {"init_scale": 1e-4, "rank": [4, 12]},
         control_reason="from a small start the same runs recover the target",
@@ -346,7 +347,7 @@ CLAIMS = [
         statement="20% outliers: the l1 loss recovers the target at every rank",
         source=PAPER,
         label="paper",
-        measure=last("error"),
+        measure=final("error"),
         at=COMPARED | {"loss": "l1"},
         control=COMPARED | {"loss": "l2"},
         control_reason="the l2 loss on the same data ends at the scale of the outliers",
@@ -360,7 +361,7 @@ CLAIMS = [
         label="derived",
         derivation="outliers are noise of variance p tau^2 to least squares, on q = d r - r(r-1)/2 directions;\n"
         "further columns, and outliers as large as the target, only add to the error",
-        measure=last("error"),
+        measure=final("error"),
         at=COMPARED | {"loss": "l2"},
         control=COMPARED | {"loss": "l1"},
         control_reason="the l1 loss recovers the target",
@@ -371,7 +372,7 @@ CLAIMS = [
         statement="fewer measurements than d(d+1)/2, r' = d: the l1 loss overfits, to below its value at the target",
         source=PAPER + " (global minimisers are not the target)",
         label="paper",
-        measure=last("excess_loss"),
+        measure=final("excess_loss"),
         at=MANY | {"samples": 60, "init_scale": 1.0, "rank": 12},
         control=MANY | {"init_scale": 1.0, "rank": 12},
         control_reason="with 20 times the dimension no matrix fits better than the target",

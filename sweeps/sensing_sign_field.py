@@ -3,7 +3,7 @@
 import numpy as np
 import xarray as xr
 
-from theory_sim import Claim, Estimate, MatchesCurve, Sweep, bootstrap, by_seed
+from theory_sim import Claim, Estimate, MatchesCurve, Sweep, bootstrap, last
 from theory_sim.sensing import sign_field, sign_field_strength
 
 NORMS = [0.03, 0.1, 0.3, 1.0, 3.0]
@@ -45,7 +45,7 @@ SWEEP = Sweep(
 def strength(data: xr.Dataset) -> Estimate:
     """Average the strength of the field over operators, at each norm and each level of corruption."""
     axes = [a for a in ("outlier_fraction", "noise_std", "rank", "norm") if a in data.dims]
-    return bootstrap(by_seed(data.isel(step=-1), "strength", *axes), window="no steps")
+    return bootstrap(last(data, "strength", *axes), window="no steps")
 
 
 def predicted(data: xr.Dataset) -> np.ndarray:

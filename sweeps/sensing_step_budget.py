@@ -3,18 +3,7 @@
 import numpy as np
 import xarray as xr
 
-from theory_sim import (
-    AtLeast,
-    Claim,
-    Equals,
-    Estimate,
-    Simulation,
-    Sweep,
-    bootstrap,
-    by_seed,
-    computed,
-    time_to,
-)
+from theory_sim import AtLeast, Claim, Equals, Estimate, Simulation, Sweep, bootstrap, computed, last, time_to
 from theory_sim.sensing import growth_budget, learning_budget, subgradient, sufficient_decay
 
 STEP_SIZE = 0.1
@@ -79,7 +68,7 @@ def thresholds(data: xr.Dataset) -> np.ndarray:
     crossed = []
     for scale in data["init_scale"].to_numpy():
         cell = computed(data.sel(init_scale=[scale]))
-        shares = by_seed(cell.isel(step=-1), "learned", "decay", "direction").min(axis=-1)
+        shares = last(cell, "learned", "decay", "direction").min(axis=-1)
         budgets = growth_budget(float(cell["step_size"].item()), cell["decay"].to_numpy())
         crossed.append(time_to(budgets, 1 / shares, 2.0))
     return np.stack(crossed, axis=1)
@@ -95,7 +84,7 @@ def slope(data: xr.Dataset) -> Estimate:
 
 def last_share(data: xr.Dataset) -> Estimate:
     """Return the least learnt share of any direction, at each decay, at the end."""
-    shares = by_seed(data.isel(step=-1), "learned", "decay", "direction").min(axis=-1)
+    shares = last(data, "learned", "decay", "direction").min(axis=-1)
     return bootstrap(shares, window=f"step {int(data['step'][-1])}")
 
 

@@ -9,7 +9,19 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import xarray as xr
 
-from theory_sim import AtMost, Claim, Equals, Estimate, MatchesCurve, Sweep, bootstrap, by_seed, cellwise
+from theory_sim import (
+    AtMost,
+    Claim,
+    Equals,
+    Estimate,
+    MatchesCurve,
+    Sweep,
+    bootstrap,
+    by_seed,
+    cellwise,
+    last,
+    last_mean,
+)
 from theory_sim.subspace import adapter_spread, gram_moments, shared_adapters
 
 D = 1000  # 2 layers of rank 4, 25 x 100; with 103 columns D is 1024, a power of two
@@ -51,7 +63,7 @@ def mean_of(name: str) -> Measure:
     """Return the measure of a metric's mean at the end, in every dimension."""
 
     def measure(data: xr.Dataset) -> Estimate:
-        return bootstrap(by_seed(data.isel(step=-1), name, "dim"))
+        return last_mean(data, name, "dim")
 
     return measure
 
@@ -60,7 +72,7 @@ def largest_of(*names: str) -> Measure:
     """Return the measure of the largest value of some metrics at the end, over seeds and dimensions."""
 
     def measure(data: xr.Dataset) -> Estimate:
-        values = np.max([by_seed(data.isel(step=-1), name, "dim").max(axis=1) for name in names], axis=0)
+        values = np.max([last(data, name, "dim").max(axis=1) for name in names], axis=0)
         return bootstrap(values, np.max)
 
     return measure
@@ -70,7 +82,7 @@ def root_of(name: str) -> Measure:
     """Return the measure of the root of a metric's mean, in every dimension."""
 
     def measure(data: xr.Dataset) -> Estimate:
-        return bootstrap(by_seed(data.isel(step=-1), name, "dim"), lambda v, axis: np.sqrt(v.mean(axis=axis)))
+        return bootstrap(last(data, name, "dim"), lambda v, axis: np.sqrt(v.mean(axis=axis)))
 
     return measure
 
@@ -78,7 +90,7 @@ def root_of(name: str) -> Measure:
 def block_norms(data: xr.Dataset) -> Estimate:
     """Mean and standard deviation of squared column norms, of VeRA's first block and of its second."""
     names = ("first_mean", "first_square", "last_mean", "last_square")
-    samples = np.stack([by_seed(data.isel(step=-1), name) for name in names], axis=-1)
+    samples = np.stack([last(data, name) for name in names], axis=-1)
 
     def moments(values: np.ndarray, axis: int) -> np.ndarray:
         mean = values.mean(axis=axis)
@@ -90,8 +102,8 @@ def block_norms(data: xr.Dataset) -> Estimate:
 
 def relative_progress(data: xr.Dataset) -> Estimate:
     """Largest relative change of the loss in training, over seeds and dimensions."""
-    first, last = (by_seed(data.isel(step=i), "loss", "dim") for i in (0, -1))
-    return bootstrap(np.abs(last / first - 1).max(axis=1), np.max)
+    first, final = (by_seed(data.isel(step=i), "loss", "dim") for i in (0, -1))
+    return bootstrap(np.abs(final / first - 1).max(axis=1), np.max)
 
 
 def start_spread(data: xr.Dataset) -> Sequence[float]:

@@ -15,7 +15,7 @@ import optax
 import xarray as xr
 from jaxtyping import Array, PRNGKeyArray
 
-from theory_sim import Claim, Equals, Estimate, Simulation, Sweep, by_seed, computed
+from theory_sim import Claim, Equals, Estimate, Simulation, Sweep, computed, last
 from theory_sim.subspace import (
     MLP,
     DenseProjection,
@@ -112,7 +112,7 @@ SWEEP = Sweep(
 
 def curve(data: xr.Dataset) -> tuple[np.ndarray, np.ndarray]:
     """Dimensions above 0 of one cell, and the test accuracies of each seed at them."""
-    dims, scores = computed(data)["dim"].to_numpy(), by_seed(data.isel(step=-1), "test_accuracy", "dim")
+    dims, scores = computed(data)["dim"].to_numpy(), last(data, "test_accuracy", "dim")
     return dims[dims > 0], scores[:, dims > 0]
 
 

@@ -14,8 +14,9 @@ from theory_sim import (
     Simulation,
     Sweep,
     bootstrap,
-    by_seed,
     computed,
+    last,
+    last_mean,
 )
 from theory_sim.subspace import (
     MLP,
@@ -74,7 +75,7 @@ SWEEP = Sweep(
 
 def curve(data: xr.Dataset) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Dimensions, test accuracies of each seed at them, and those of direct training."""
-    dims, scores = computed(data)["dim"].to_numpy(), by_seed(data.isel(step=-1), "test_accuracy", "dim")
+    dims, scores = computed(data)["dim"].to_numpy(), last(data, "test_accuracy", "dim")
     return dims[dims > 0], scores[:, dims > 0], scores[:, dims == 0].mean(axis=1)
 
 
@@ -95,7 +96,7 @@ def accuracy(data: xr.Dataset) -> Estimate:
 
 def described_accuracy(data: xr.Dataset) -> Estimate:
     """Mean test accuracy at each dimension."""
-    return bootstrap(by_seed(data.isel(step=-1), "test_accuracy", "dim"))
+    return last_mean(data, "test_accuracy", "dim")
 
 
 PAPER = "arXiv:1804.08838, official notebooks"

@@ -7,7 +7,7 @@ import numpy as np
 import optax
 import xarray as xr
 
-from theory_sim import AtMost, Claim, Estimate, Simulation, Sweep, by_seed, computed
+from theory_sim import AtMost, Claim, Estimate, Simulation, Sweep, computed, last
 from theory_sim.subspace import MLP, fine_tuning, log_dimension_ratio, teacher_data
 
 DIMS = [0, 20, 40, 80, 160, 320]
@@ -57,7 +57,7 @@ SWEEP = Sweep(
 
 def curve(data: xr.Dataset) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Dimensions, test accuracies of each seed at them, and those of ordinary fine-tuning."""
-    dims, scores = computed(data)["dim"].to_numpy(), by_seed(data.isel(step=-1), "test_accuracy", "dim")
+    dims, scores = computed(data)["dim"].to_numpy(), last(data, "test_accuracy", "dim")
     return dims[dims > 0], scores[:, dims > 0], scores[:, dims == 0].mean(axis=1)
 
 

@@ -6,8 +6,6 @@ import xarray as xr
 
 from theory_sim.attention import (
     at_largest,
-    norm_at_largest_start,
-    norm_by_start,
     pruning_rise,
     small_against_large,
     width_exponent,
@@ -32,15 +30,6 @@ def test_a_planted_exponent_in_the_width_is_found():
     assert found.value == pytest.approx(-0.5)
     assert found.doubts == ()
     assert at_largest(data, "x") == pytest.approx(3 / np.sqrt(128))
-
-
-def test_norms_in_proportion_to_the_start_are_those_at_the_largest():
-    scales = np.array([0.01, 0.04, 0.08])
-    norms = planted([0.02, 0.08, 0.16], "value_scale", value_scale=scales).rename(x="group_norm")
-    np.testing.assert_allclose(norm_by_start(norms).value, 2)
-    assert norm_at_largest_start(norms) == pytest.approx(2)
-    fixed = planted([0.1, 0.1, 0.1], "value_scale", value_scale=scales).rename(x="group_norm")
-    np.testing.assert_allclose(norm_by_start(fixed).value, 0.1 / scales)
 
 
 def test_small_rows_are_measured_in_units_of_the_large_ones_of_their_run():

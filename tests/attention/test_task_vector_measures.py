@@ -7,6 +7,8 @@ import xarray as xr
 from theory_sim.attention import (
     early_residual,
     late_against_early,
+    norm_at_largest_start,
+    norm_by_start,
     residual_against_loss,
     residual_times_log,
 )
@@ -60,3 +62,17 @@ def test_a_norm_like_one_over_log_m_is_one_in_units_of_the_fewest_patterns():
         {"patterns": patterns, "step": [0, 200]},
     )
     np.testing.assert_allclose(residual_times_log(data).value, [1, 1])
+
+
+@pytest.mark.parametrize("power", [0, 1])
+def test_norms_are_measured_in_units_of_their_start(power):
+    scales = np.array([0.01, 0.04, 0.08])
+    norms = xr.Dataset(
+        {
+            "group_norm": (("problem_seed", "value_scale"), np.tile(2 * scales**power, (RUNS, 1))),
+            "complete": ("problem_seed", np.ones(RUNS, bool)),
+        },
+        {"value_scale": scales},
+    )
+    np.testing.assert_allclose(norm_by_start(norms).value, 2 * scales ** (power - 1))
+    assert norm_at_largest_start(norms) == pytest.approx(2 * 0.08 ** (power - 1))
