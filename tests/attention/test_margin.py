@@ -264,6 +264,10 @@ TOKENS, QUERIES, SELECTED = np.ones((2, 3, 4)), np.ones((2, 4)), np.array([0, 2]
         (lambda: max_margin(TOKENS, QUERIES, [0.0, 1.0]), "selected must be 2 whole numbers"),
         (lambda: max_margin(TOKENS, QUERIES, [0]), "selected must be 2 whole numbers"),
         (lambda: max_margin(TOKENS[:, :1], QUERIES, SELECTED), "tokens must have shape .* 2 tokens"),
+        (
+            lambda: max_margin(TOKENS[..., :0], QUERIES[:, :0], SELECTED),
+            "tokens must have shape .* at least 1 dim",
+        ),
         (lambda: max_margin(TOKENS, QUERIES[:, :3], SELECTED), r"queries must have shape \(2, 4\)"),
         (
             lambda: max_margin(TOKENS, QUERIES * [[1], [0]], SELECTED),

@@ -26,9 +26,11 @@ def floats(**arrays: Array) -> list[Array]:
 
 
 def check_tokens(name: str, tokens: Array) -> None:
-    """Raise ValueError unless there are sequences of two tokens or more."""
-    if tokens.ndim != 3 or tokens.shape[0] < 1 or tokens.shape[1] < 2:
-        raise ValueError(f"{name} must have shape [samples, at least 2 tokens, dim], got {tokens.shape}")
+    """Raise ValueError unless there are sequences of two tokens or more, in one dimension or more."""
+    if tokens.ndim != 3 or any(size < least for size, least in zip(tokens.shape, (1, 2, 1), strict=True)):
+        raise ValueError(
+            f"{name} must have shape [samples, at least 2 tokens, at least 1 dim], got {tokens.shape}"
+        )
 
 
 def check_queries(tokens: Array, queries: Array) -> None:
