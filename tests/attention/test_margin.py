@@ -284,7 +284,7 @@ TOKENS, QUERIES, SELECTED = np.ones((2, 3, 4)), np.ones((2, 4)), np.array([0, 2]
         ),
         (lambda: generalized_max_margin(TOKENS, QUERIES, TOKENS[..., 0] > 2), "got none in sequence 0"),
         (lambda: prompt_max_margin(TOKENS[0], SELECTED), "keys must have shape"),
-        (lambda: prompt_max_margin(TOKENS[..., :0], SELECTED), "keys must have at least 1 dimension"),
+        (lambda: prompt_max_margin(TOKENS[..., :0], SELECTED), "keys must have shape .* at least 1 dim"),
         (lambda: prompt_max_margin(TOKENS * np.inf, SELECTED), "keys must be finite, got inf"),
     ],
 )

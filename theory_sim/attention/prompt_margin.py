@@ -85,8 +85,6 @@ def prompt_max_margin(
     """
     (keys,) = floats(keys=keys)
     check_tokens("keys", keys)
-    if not keys.shape[2]:
-        raise ValueError(f"keys must have at least 1 dimension, got shape {keys.shape}")
     selected = places_of(selected, keys)
     if required is None:
         return _prompt_max_margin(keys, selected)
