@@ -38,17 +38,7 @@ def draw(data: xr.Dataset) -> Figure:
 
 def draw_curve(axis, data, network, color):
     dims, scores = cells(data.isel(step=-1))
-    low, mean, high = scores.min(axis=0), scores.mean(axis=0), scores.max(axis=0)
-    axis.errorbar(
-        dims,
-        mean,
-        yerr=[mean - low, high - mean],
-        color=color,
-        fmt="o",
-        capsize=1.5,
-        elinewidth=0.8,
-        label=NAMES[network],
-    )
+    draw_range(axis, dims, scores, fmt="o", color=color, label=NAMES[network])
     published = {d: value for d, value in MNIST_ACCURACY[network].items() if d > 0}
     theory_line(axis, list(published), list(published.values()))
     direct = data.isel(step=-1).sel(dim=0) if 0 in data["dim"] else None
@@ -64,14 +54,15 @@ def draw_shortfall(axis, data, network, color):
         published = np.array([MNIST_ACCURACY[network][int(d)] for d in dims])
         epochs = steps[i] / 391
         label = f"{SHORT[network]}, {epochs:.2g} epoch{'s' if epochs > 1 else ''}"
-        axis.plot(
-            dims,
-            published - scores.mean(axis=0),
-            style,
-            color=color,
-            alpha=0.45 + 0.55 * (i == len(steps) - 1),
-            label=label,
-        )
+        alpha = 0.45 + 0.55 * (i == len(steps) - 1)
+        draw_range(axis, dims, published - scores, fmt=style, color=color, alpha=alpha, label=label)
+
+
+def draw_range(axis, x, samples, **line):
+    """Draw runs `[seeds, x]`, of which there are few, as their mean and a bar from the least to the largest."""
+    mean = samples.mean(axis=0)
+    ends = mean - samples.min(axis=0), samples.max(axis=0) - mean
+    axis.errorbar(x, mean, yerr=ends, capsize=1.5, elinewidth=0.8, **line)
 
 
 def cells(data):

@@ -68,7 +68,7 @@ def outcome(*, parameterization: str, inputs: int, tokens: int, max_dim: int) ->
 
 
 def wanted(*, parameterization, inputs, tokens, dim, problem_seed, step_size, init_scale, **_):
-    """Select the published cells, fewer problems where they are solved, and starts that are not trained."""
+    """Select the published cells, as many problems as published where they are solved, and untrained starts."""
     weights = parameterization == "weights"
     small = (inputs == 5) & (tokens == 5) & (problem_seed < np.where(weights, PROBLEMS, FEW))
     short = weights & (inputs == 5) & (tokens == 3) & (problem_seed < PROBLEMS)

@@ -1,4 +1,4 @@
-"""Measures of what updates leave outside rank one, on planted records."""
+"""Measures of what updates leave outside rank one, and of rows by their start, on planted records."""
 
 import numpy as np
 import pytest

@@ -13,7 +13,7 @@ def width_exponent(data: xr.Dataset, name: str) -> Estimate:
 
 
 def at_largest(data: xr.Dataset, name: str, axis: str = "width") -> float:
-    """Return the mean of a metric at the last value of an axis: what it is at each where it does not depend on it."""
+    """Return the mean of a metric at the largest value of an axis: what it is at each if it does not depend on it."""
     return float(by_seed(data, name, axis)[:, -1].mean())
 
 
