@@ -25,7 +25,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from theory_sim.attention.batching import in_pieces
 from theory_sim.attention.instances import check_queries, floats, places_of, selection
-from theory_sim.attention.interior_point import Separation, separate
+from theory_sim.attention.interior_point import Separation, above_zero, separate
 from theory_sim.attention.nuclear import separate_rank_one
 from theory_sim.decompositions import covering_rows, leading_directions, span_basis
 
@@ -164,19 +164,24 @@ def _of_pairs(left: Array, right: Array, queries: Array, tolerance: Array | floa
     if norm == "frobenius":
         found = _separate(_products(left, right), tolerance)
         direction = found.direction.reshape(dim, dim)
+        values, _ = leading_directions(direction)
     else:
         # Optimal weights live on the spans of the differences and of the queries: the matrices shrink to those.
         rows = covering_rows(left) if len(left) < dim else jnp.eye(dim, dtype=left.dtype)
         columns = covering_rows(queries) if samples < dim else jnp.eye(dim, dtype=left.dtype)
         found = _separate_rank_one(left @ rows.T, right @ columns.T, tolerance)
         direction = rows.T @ found.direction @ columns
+        of_dual = (left * found.multipliers[:, None]).T @ right
+        (values, dual_values), _ = jax.vmap(leading_directions)(jnp.stack([direction, of_dual]))
+        found = found._replace(distance=dual_values[0])
     margin = jnp.min(jnp.sum((left @ direction) * right, axis=1))
     scale = jnp.max(jnp.linalg.norm(left, axis=1) * jnp.linalg.norm(right, axis=1))
     weights, multipliers, gap, feasible = certified(found, direction, margin, scale)
     if norm == "frobenius":
-        return _with_ranks(weights, multipliers, gap, feasible, jnp.asarray(min(samples, dim)))
-    values, _ = leading_directions((left * multipliers[:, None]).T @ right)
-    return _with_ranks(weights, multipliers, gap, feasible, unit_values(values, gap))
+        bound = jnp.asarray(min(samples, dim))
+    else:
+        bound = unit_values(dual_values / above_zero(found.distance), gap)
+    return _ranked(weights, multipliers, gap, feasible, values, bound)
 
 
 @jax.jit
@@ -202,8 +207,9 @@ def _generalized_max_margin(tokens: Array, queries: Array, selected: Array) -> M
     weights, dual, gap, feasible = certified(found, found.direction, margin, scale)
     free = ~jnp.any(left_out)
     weights, dual, gap = (jnp.where(free, 0.0, value) for value in (weights, dual, gap))
-    bound = jnp.asarray(min(samples, dim))
-    return _with_ranks(weights.reshape(dim, dim), dual.reshape(samples, count), gap, feasible | free, bound)
+    weights, bound = weights.reshape(dim, dim), jnp.asarray(min(samples, dim))
+    values, _ = leading_directions(weights)
+    return _ranked(weights, dual.reshape(samples, count), gap, feasible | free, values, bound)
 
 
 def certified(
@@ -218,9 +224,12 @@ def certified(
     return weights, multipliers, jnp.where(feasible, gap, proof), feasible
 
 
-def _with_ranks(weights: Array, dual: Array, gap: Array, feasible: Array, bound: Array) -> MaxMargin:
-    values, _ = leading_directions(weights)
-    return MaxMargin(weights, dual, gap, resolved_rank(values), jnp.where(feasible, bound, 0), feasible)
+def _ranked(
+    weights: Array, dual: Array, gap: Array, feasible: Array, values: Array, bound: Array
+) -> MaxMargin:
+    """Return the solution with its rank, from singular values of the weights up to a factor, and the rank's bound."""
+    rank, bound = (jnp.where(feasible, count, 0) for count in (resolved_rank(values), bound))
+    return MaxMargin(weights, dual, gap, rank, bound, feasible)
 
 
 def resolved_rank(values: Float[Array, " rank"]) -> Int[Array, ""]:

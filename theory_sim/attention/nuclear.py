@@ -26,7 +26,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from theory_sim.attention.interior_point import Separation, centred, largest, longest, narrow
-from theory_sim.decompositions import cholesky, forward_substitution, leading_directions, solve_cholesky
+from theory_sim.decompositions import cholesky, forward_substitution, solve_cholesky
 
 STEPS = (1.0, 0.99, 0.98, 0.96, 0.93, 0.9, 0.85, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3, 0.2, 0.1, 0.05, 0.02, 0.01)
 """The lengths of steps that are tried, by a Cholesky factor: does the matrix stay positive definite?"""
@@ -94,7 +94,8 @@ def separate_rank_one(
 ) -> Separation:
     """Return the separation of the matrices `left_k right_k^T` from the origin in the nuclear norm.
 
-    Where several directions are optimal, the one found is of the largest rank among them. The search stops at a
+    Where several directions are optimal, the one found is of the largest rank among them. The distance is the radius
+    `t`, which a Cholesky factor of `S` proves to be no less than the norm that it stands for. The search stops at a
     relative gap of `tolerance`, or of 1e5 times the machine precision if that is larger.
     """
     scale = largest(jnp.linalg.norm(left, axis=1) * jnp.linalg.norm(right, axis=1))
@@ -115,34 +116,41 @@ def separate_rank_one(
     stop = jnp.maximum(tolerance, 1e5 * jnp.finfo(left.dtype).eps)
     best = narrow(partial(_advance, pairs), bounds, begin, tolerance=stop)
     multipliers = best.multipliers / jnp.sum(best.multipliers)
-    values, _ = leading_directions((left * multipliers[:, None]).T @ right)
     direction = 2 * best.moments[:rows, rows:] / jnp.trace(best.moments)
-    return Separation(direction, multipliers, bounds(best)[0] * scale, values[0] * scale)
+    margin, distance = bounds(best)
+    return Separation(direction, multipliers, margin * scale, distance * scale)
 
 
 def _advance(pairs: _Pairs, now: _Point) -> _Point:
+    """Predict a move, correct it, refine it: by one system in turn, which is traced and compiled once."""
     frame = _frame(pairs, now)
     size, count = len(frame.unit), len(frame.slack)
     identity = jnp.eye(size, dtype=frame.unit.dtype)
     mean = (now.multipliers @ frame.slack + jnp.trace(frame.moments)) / (count + size)
-    newton = partial(_newton, frame, now.multipliers, _solver(frame, now.multipliers))
     lack = 1 - jnp.trace(now.moments)
+    solve = _solver(frame, now.multipliers)
 
-    guess = newton(-now.multipliers * frame.slack, lack, -frame.moments)
-    primal, dual = _lengths(frame, now.multipliers, guess)
-    reached = (now.multipliers + dual * guess.multipliers) @ (frame.slack + primal * guess.slack) + jnp.sum(
-        (frame.moments + primal * guess.moments) * (identity + dual * guess.dual)
-    )
-    centre = mean * jnp.clip((reached / (count + size) / mean) ** 2, 1e-6, 1.0)
+    def improved(turn: Array, state: tuple[_Move, Array, Array, Array]) -> tuple[_Move, Array, Array, Array]:
+        move, target, primal, dual = state
+        reached = (now.multipliers + dual * move.multipliers) @ (frame.slack + primal * move.slack) + jnp.sum(
+            (frame.moments + primal * move.moments) * (identity + dual * move.dual)
+        )
+        centre = mean * jnp.clip((reached / (count + size) / mean) ** 2, 1e-6, 1.0)
+        centre = jnp.where(turn > 0, centre, 0.0)
+        # The system is the worse conditioned the nearer the end: unrefined, the gap would stop at 1e-8 or more.
+        refine = turn > 1
+        missing = target - now.multipliers * move.slack - frame.slack * move.multipliers
+        target = centre - now.multipliers * frame.slack - move.multipliers * move.slack
+        target = jnp.where(refine, missing, target)
+        lacking = lack - jnp.where(refine, jnp.sum(frame.unit * move.moments), 0.0)
+        rest = centre * identity - frame.moments - _symmetric(move.moments @ move.dual)
+        found = _newton(frame, now.multipliers, solve, target, lacking, jnp.where(refine, 0.0, rest))
+        move = jax.tree.map(lambda old, new: jnp.where(refine, old, 0.0) + new, move, found)
+        return move, target, *_lengths(frame, now.multipliers, move)
 
-    target = centre - now.multipliers * frame.slack - guess.multipliers * guess.slack
-    rest = centre * identity - frame.moments - _symmetric(guess.moments @ guess.dual)
-    move = newton(target, lack, rest)
-    # The system is the worse conditioned the nearer the end: without this step the gap would stop at 1e-8 or more.
-    missing = target - now.multipliers * move.slack - frame.slack * move.multipliers
-    refined = newton(missing, lack - jnp.sum(frame.unit * move.moments))
-    move = jax.tree.map(jnp.add, move, refined)
-    primal, dual = _lengths(frame, now.multipliers, move)
+    zero, zeros = jnp.zeros((), identity.dtype), jnp.zeros_like(frame.slack)
+    still = _Move(zeros, zero, zero, zeros, jnp.zeros_like(identity), jnp.zeros_like(identity))
+    move, _, primal, dual = jax.lax.fori_loop(0, 3, improved, (still, zeros, zero, zero))
     multipliers = now.multipliers + dual * move.multipliers
     # The sum stays 1 but for rounding, which would grow without bound towards an infeasible end.
     total = jnp.sum(multipliers)
@@ -187,18 +195,14 @@ def _solver(frame: _Frame, multipliers: Float[Array, " points"]) -> Solve:
     schur = schur + corner * jnp.outer(simplex, simplex)
     scaling = 1 / jnp.sqrt(jnp.diagonal(schur))
     scaled = scaling[:, None] * schur * scaling
-    exact = cholesky(scaled)
     # Towards an infeasible end, more and more multipliers trade at no cost, and rounding decides about a pivot.
-    shifted = cholesky(scaled + 8 * jnp.finfo(scaled.dtype).eps * jnp.eye(len(scaled), dtype=scaled.dtype))
+    shift = 8 * jnp.finfo(scaled.dtype).eps * jnp.eye(len(scaled), dtype=scaled.dtype)
+    exact, shifted = jax.vmap(cholesky)(jnp.stack([scaled, scaled + shift]))
     factor = jnp.where(jnp.isfinite(exact[-1, -1]), exact, shifted)
 
-    def unconstrained(right: Float[Array, " unknowns"]) -> Float[Array, " unknowns"]:
-        return scaling * solve_cholesky(factor, (scaling * right)[:, None])[:, 0]
-
-    normal = unconstrained(simplex)
-
     def solve(right: Float[Array, " unknowns"]) -> tuple[Array, Array]:
-        free = unconstrained(right)
+        both = scaling[:, None] * jnp.stack([right, simplex], axis=1)
+        free, normal = (scaling[:, None] * solve_cholesky(factor, both)).T
         offset = -jnp.sum(free[:-1]) / jnp.sum(normal[:-1])
         return free + offset * normal, offset
 
@@ -211,18 +215,13 @@ def _newton(
     solve: Solve,
     target: Float[Array, " points"],
     trace: Float[Array, ""],
-    rest: Float[Array, "size size"] | None = None,
+    rest: Float[Array, "size size"],
 ) -> _Move:
-    """Solve `lambda ds + s dlambda = target`, `tr dM = trace`, `dM + M dS = rest` (symmetric part; None: zero)."""
-    right = jnp.append(target / multipliers, -trace)
-    # Zeros in the place of None would meet matrix products: see `interior_point` on constants.
-    if rest is not None:
-        right = right + jnp.append(-frame.pairs.pair(rest), jnp.sum(frame.unit * rest))
+    """Solve `lambda ds + s dlambda = target`, `tr dM = trace`, `dM + M dS = rest` (its symmetric part)."""
+    right = jnp.append(target / multipliers - frame.pairs.pair(rest), jnp.sum(frame.unit * rest) - trace)
     change, offset = solve(right)
     dual = change[-1] * frame.unit - frame.pairs.combine(change[:-1])
-    moments = -_symmetric(frame.moments @ dual)
-    if rest is not None:
-        moments = rest + moments
+    moments = rest - _symmetric(frame.moments @ dual)
     return _Move(change[:-1], change[-1], offset, frame.pairs.pair(moments) - offset, dual, moments)
 
 

@@ -1,5 +1,6 @@
 """One compiled program a shape: every number traced, the problem unbatched, the runs over all devices."""
 
+import threading
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any, NamedTuple
@@ -83,6 +84,10 @@ def numbers(defaults: Any, given: Mapping[str, np.ndarray], shape: tuple[int, ..
         fields[name] = np.broadcast_to(np.asarray(given.get(name, default)), shape).astype(dtype)
     return defaults._replace(**fields)
 
+
+_TRACING = threading.Lock()
+"""Held while a program is traced: of two threads that trace, Python runs one at a time, and neither compiles meanwhile.
+"""
 
 PIECE = 4096
 """Runs whose keys are drawn at once: one size for all blocks, so that it is compiled once."""
@@ -195,7 +200,9 @@ def _compile(
             out_specs=row,
             check_vma=False,
         )
-    return compiled(jax.jit(program).lower(arrays, *cells), sizes.careful, devices[0].platform)
+    with _TRACING:
+        lowered = jax.jit(program).lower(arrays, *cells)
+    return compiled(lowered, sizes.careful, devices[0].platform)
 
 
 def compiled(lowered: Any, careful: bool = True, platform: str | None = None) -> Any:
