@@ -59,7 +59,7 @@ def inspect(simulation: Simulation, steps: np.ndarray) -> Facts:
     jaxpr, (result, problem) = jax.make_jaxpr(one, return_shape=True)(arrays, *cell)
     if result.status.shape:
         raise ValueError(f"conclude must give one `converged` a run, got shape {result.status.shape}")
-    step = jax.jit(simulation.step).lower(key, problem, cell[3], result.state)
+    step = jax.jit(merge(arrays).step).lower(key, problem, cell[3], result.state)
     flops = float((step.cost_analysis() or {}).get("flops", 0.0))
     traces = [jaxpr]
     if "custom_vmap_call" in _primitives(jaxpr.jaxpr):
