@@ -8,13 +8,11 @@ import matplotlib
 import pytest
 
 from theory_sim.engine.block import guard_cpu_backend
-from theory_sim.engine.compile import OPTIONS
 
 os.environ["PJRT_NPROC"] = "8"  # for four devices, and then the other guard against faults of the backend
 guard_cpu_backend()
 # Most of a test's time is compilation: optimising code for such small arrays would double it.
 os.environ["XLA_FLAGS"] += " --xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false"
-OPTIONS["cpu"]["xla_backend_optimization_level"] = "0"  # the engine's programs, whose options go before flags
 # Four simulated devices on the CPU: whatever the engine runs here is sharded.
 jax.config.update("jax_num_cpu_devices", 4)
 jax.config.update("jax_enable_x64", True)

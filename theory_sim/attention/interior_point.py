@@ -41,8 +41,8 @@ PATIENCE = 8
 class Separation(NamedTuple):
     """A direction `V` of norm at most 1, multipliers in the simplex, and the bounds that they prove.
 
-    `margin = min_k <A_k, V>` is at most, `distance = | sum_k lambda_k A_k |*` at least the common value. The margin is
-    0, that of `V = 0`, where no better one was found.
+    `margin = min_k <A_k, V>` is at most the common value, `distance` at least `| sum_k lambda_k A_k |*`, which is at
+    least that value. The margin is 0, that of `V = 0`, where no better one was found.
     """
 
     direction: Float[Array, "..."]

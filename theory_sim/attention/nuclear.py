@@ -95,8 +95,9 @@ def separate_rank_one(
     """Return the separation of the matrices `left_k right_k^T` from the origin in the nuclear norm.
 
     Where several directions are optimal, the one found is of the largest rank among them. The distance is the radius
-    `t`, which a Cholesky factor of `S` proves to be no less than the norm that it stands for. The search stops at a
-    relative gap of `tolerance`, or of 1e5 times the machine precision if that is larger.
+    `t`, which a Cholesky factor of `S` proves to be no less than the norm that it bounds, and as close to it as the
+    margin is. The search stops at a relative gap of `tolerance`, or of 1e5 times the machine precision if that is
+    larger.
     """
     scale = largest(jnp.linalg.norm(left, axis=1) * jnp.linalg.norm(right, axis=1))
     left = left / scale

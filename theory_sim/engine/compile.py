@@ -46,10 +46,6 @@ options are named here; others may not know them). The steps of twelve studies' 
 long, those of `subspace_structure` and `subspace_pretraining` 1.2 times."""
 
 
-FUNCTIONS = ("sample", "init", "step", "observe", "conclude")
-"""What of a simulation is computed."""
-
-
 class Program(NamedTuple):
     """A compiled program, its static sizes, and the arrays of the simulation that it takes as arguments."""
 
@@ -62,23 +58,18 @@ class Program(NamedTuple):
 def split_arrays(simulation: Simulation) -> tuple[tuple[jax.Array, ...], Callable[[Any], Simulation]]:
     """Return the arrays bound into the simulation's functions, and the function that puts them back.
 
-    A data set captured as a constant would be copied into the program (600 MB cost 26 s of compilation). What is put
-    together is jitted, function by function: however often they are mapped, and over what, each is traced once a shape.
+    A data set captured as a constant would be copied into the program (600 MB cost 26 s of compilation).
     """
-    names = [name for name in FUNCTIONS if getattr(simulation, name) is not None]
-    leaves, tree = jax.tree.flatten([getattr(simulation, name) for name in names])
+    functions = simulation[:4], simulation.conclude
+    leaves, tree = jax.tree.flatten(functions)
     is_array = [isinstance(leaf, jax.Array | np.ndarray) for leaf in leaves]
     arrays = tuple(jnp.asarray(leaf) for leaf, array in zip(leaves, is_array, strict=True) if array)
 
-    def bound(index: int, traced: Any, *given: Any) -> Any:
-        values = iter(traced)
-        merged = [next(values) if array else leaf for leaf, array in zip(leaves, is_array, strict=True)]
-        return jax.tree.unflatten(tree, merged)[index](*given)
-
-    functions = {name: jax.jit(partial(bound, index)) for index, name in enumerate(names)}
-
     def merge(traced: Any) -> Simulation:
-        return simulation._replace(**{name: partial(each, traced) for name, each in functions.items()})
+        given = iter(traced)
+        merged = [next(given) if array else leaf for leaf, array in zip(leaves, is_array, strict=True)]
+        (sample, init, step, observe), conclude = jax.tree.unflatten(tree, merged)
+        return simulation._replace(sample=sample, init=init, step=step, observe=observe, conclude=conclude)
 
     return arrays, merge
 
@@ -95,8 +86,8 @@ def numbers(defaults: Any, given: Mapping[str, np.ndarray], shape: tuple[int, ..
 
 
 _TRACING = threading.Lock()
-"""Held while a program is traced: of two threads that trace, Python runs one at a time, and neither compiles meanwhile.
-"""
+"""Held while a program is traced to be compiled: of two threads that trace, Python runs one at a time, and both would
+begin to compile late."""
 
 PIECE = 4096
 """Runs whose keys are drawn at once: one size for all blocks, so that it is compiled once."""

@@ -59,7 +59,7 @@ def inspect(simulation: Simulation, steps: np.ndarray) -> Facts:
     jaxpr, (result, problem) = jax.make_jaxpr(one, return_shape=True)(arrays, *cell)
     if result.status.shape:
         raise ValueError(f"conclude must give one `converged` a run, got shape {result.status.shape}")
-    step = jax.jit(merge(arrays).step).lower(key, problem, cell[3], result.state)
+    step = jax.jit(simulation.step).lower(key, problem, cell[3], result.state)
     flops = float((step.cost_analysis() or {}).get("flops", 0.0))
     traces = [jaxpr]
     if "custom_vmap_call" in _primitives(jaxpr.jaxpr):
@@ -82,9 +82,10 @@ def _batched(
 
     What a function with a rule for batches computes in a program stands in its rule, and, where that calls such a
     function of the problem alone, in the body of this one for one problem and in its rule for several. The parts of a
-    run are traced by themselves: batching their loop would take many times as long.
+    run are traced by themselves: batching their loop would take many times as long; and, jitted, once for both.
     """
 
+    @jax.jit
     def parts(traced: Any, key: Any, problem: Any, hyper: Any, state: Any) -> Any:
         merged = merge(traced)
         seen = merged.observe(problem, hyper, state)
