@@ -1,6 +1,7 @@
 import pickle
 import time
 from concurrent.futures import ThreadPoolExecutor
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -59,6 +60,24 @@ def test_each_run_reads_its_own_problem(tmp_path):
     assert data["rows"].dims[-2:] == ("step", "row")
     assert data["along"].dims[-1] == "step"
     assert data["farthest"].dims == data["status"].dims
+
+
+def test_a_problem_may_hold_a_whole_number_that_fixes_shapes(tmp_path):
+    class Hyper(NamedTuple):
+        step_size: float = 0.5
+
+    def descent():
+        return Simulation(
+            sample=lambda key, setting: {"size": 3},
+            init=lambda key, problem, hyper: jnp.ones(problem["size"]),
+            step=lambda key, problem, hyper, x: x * (1 - hyper.step_size),
+            observe=lambda problem, hyper, x: {"sum": sum(x[i] for i in range(problem["size"]))},
+            setting=None,
+            hyper=Hyper(),
+        )
+
+    run(Sweep(descent, steps=[1]), tmp_path / "r")
+    assert open_results(tmp_path / "r")["sum"].item() == 1.5
 
 
 def test_running_again_computes_nothing_and_new_values_only_what_is_new(tmp_path):
