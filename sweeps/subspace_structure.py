@@ -82,6 +82,7 @@ CLAIMS = [
         control={"brightness": 1.0},
         control_reason="where no layer must grow more than another, the scales gain nothing",
         remark="a third less, and the gain falls with training, from nearly one half after 1000 minibatches; with eight"
-        " projections a fifth is the end of the interval, and with dense blocks in place of Fastfood's it was inside",
+        " projections a fifth is the end of the interval: on a processor that rounds otherwise, and with dense blocks"
+        " in place of Fastfood's, it was inside",
     ),
 ]
