@@ -112,26 +112,10 @@ def test_transformer():
         np.testing.assert_allclose(ours, plain, rtol=1e-9, atol=1e-12)
 
 
-def test_subspace():
-    data = digits()
-    one = tuple(part[:1] for part in data)
-    adam = partial(optax.adam, b1=0.9, b2=0.99)
-    simulation = subspace_training(MLP([5, 4, 10]), one, max_dim=7, optimizer=adam, batch_size=2)
-    hyper = simulation.hyper._replace(dim=7)
-    problem = simulation.sample(jax.random.key(0), simulation.setting)
-    state = simulation.init(jax.random.key(1), problem, hyper)
-    start, rows = np.asarray(state.start), np.asarray(problem.rows)
-    moved, memory = np.zeros(7), plain_numpy.Adam(0, np.zeros(7), np.zeros(7))
-    batch = np.repeat(one[0], 2, axis=0), np.repeat(one[1], 2)
-    for _ in range(10):
-        state = simulation.step(jax.random.key(2), problem, hyper, state)
-        widths = [64, 5, 4, 10]
-        moved, memory = plain_numpy.subspace_step(moved, memory, start, rows, batch, widths, hyper.step_size)
-    np.testing.assert_allclose(state.moved[:7], moved, rtol=1e-8)
-
-
-@pytest.mark.parametrize(("kind", "dim"), [("fastfood", 7), ("signed_one_hot", 7), ("fastfood", 0)])
-def test_networks_in_structured_subspaces(kind, dim):
+@pytest.mark.parametrize(
+    ("kind", "dim"), [("dense", 7), ("dense", 4), ("fastfood", 7), ("signed_one_hot", 7), ("fastfood", 0)]
+)
+def test_networks_in_subspaces(kind, dim):
     one = tuple(part[:1] for part in digits())
     adam = partial(optax.adam, b1=0.9, b2=0.99)
     simulation = subspace_training(
@@ -156,7 +140,7 @@ def test_every_kernel_of_networks_runs_and_its_loop_too():
         kernel = make(runs=4, steps=2, images=4)
         assert kernel.name.startswith("subspace.subspace_training ")
         assert bool(jnp.isfinite(kernel.call()["train_loss"]).all()), kernel.name
-        assert np.isfinite(kernel.numpy()()).all()
+        assert all(np.isfinite(moved).all() for moved in kernel.numpy()())
 
 
 def test_the_benchmark_measures_a_kernel_against_its_limit_and_its_loop():

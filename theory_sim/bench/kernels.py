@@ -7,14 +7,12 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from theory_sim.attention import pattern_transformer
 from theory_sim.bench import plain_numpy
 from theory_sim.engine.compile import compiled
 from theory_sim.simulation import Simulation, trajectory
-from theory_sim.subspace import MLP, digits, subspace_training
 
 Step = Callable[[], object]
 
@@ -23,7 +21,8 @@ class Kernel(NamedTuple):
     """A batch of runs: `call` advances all of them by `steps`.
 
     `flops` are those of one step of one run, `shared_bytes` what one step of all runs must read once,
-    `run_bytes` what it must read and write for each run. `numpy` and `torch` make one step of one run.
+    `run_bytes` what it must read and write for each run. `numpy` and `torch` make one step of each of `plain_runs`
+    runs, one after the other: more than one where runs differ in what a step costs.
     """
 
     name: str
@@ -35,6 +34,7 @@ class Kernel(NamedTuple):
     run_bytes: float
     numpy: Callable[[], Step]
     torch: Callable[[], Step] | None
+    plain_runs: int = 1
 
 
 def transformer(*, runs: int = 256, steps: int = 400) -> Kernel:
@@ -105,38 +105,6 @@ def _transformer(sizes: TransformerSizes, runs: int, steps: int) -> Kernel:
     moved = 2.0 * nbytes(state.weights) + size * tokens[0].nbytes
     name = f"attention.pattern_transformer d={dim} m={width}"
     return Kernel(name, runs, steps, call, flops, 0.0, moved, numpy, torch)
-
-
-def subspace_network(*, runs: int = 64, steps: int = 100, dim: int = 240) -> Kernel:
-    """A network on the digits in a dense random subspace, one projection for all runs; flops as XLA counts."""
-    widths = [64, 60, 60, 10]
-    adam = partial(optax.adam, b1=0.9, b2=0.99)
-    data = digits()
-    simulation = subspace_training(MLP(widths[1:]), data, max_dim=dim, optimizer=adam)
-    call, problem, state = batch(simulation, runs, steps, {"dim": np.resize([60, 120, 180, 240], runs)})
-    rows, start = np.asarray(problem.rows), np.asarray(state.start)
-    x, y = np.asarray(data.train_x, rows.dtype), np.asarray(data.train_y)
-
-    def numpy() -> Step:
-        draw = np.random.default_rng(0)
-        moved, memory = np.zeros(dim), plain_numpy.Adam(0, np.zeros(dim), np.zeros(dim))
-
-        def step() -> None:
-            nonlocal moved, memory
-            chosen = draw.integers(len(y), size=128)
-            batch = x[chosen], y[chosen]
-            moved, memory = plain_numpy.subspace_step(moved, memory, start, rows, batch, widths, 0.05)
-
-        return step
-
-    def torch() -> Step:
-        from theory_sim.bench import plain_torch
-
-        return plain_torch.subspace(x, y, widths, rows, start, batch=128, step_size=0.05)
-
-    flops = flops_of(simulation, problem, state)
-    name = f"subspace.subspace_training D={start.size} d={dim}"
-    return Kernel(name, runs, steps, call, flops, 2.0 * rows.nbytes, 2.0 * nbytes(state), numpy, torch)
 
 
 def batch(simulation: Simulation, runs: int, steps: int, swept: dict[str, Any]) -> tuple[Callable, Any, Any]:

@@ -15,8 +15,14 @@ import jax.numpy as jnp
 from rich.table import Table
 
 from theory_sim.bench import projection_kernels as projections
-from theory_sim.bench.kernels import Kernel, subspace_network, transformer, wide_transformer
-from theory_sim.bench.network_kernels import direct_network, fastfood_network, one_hot_network
+from theory_sim.bench.kernels import Kernel, transformer, wide_transformer
+from theory_sim.bench.network_kernels import (
+    dense_digits,
+    dense_network,
+    direct_network,
+    fastfood_network,
+    one_hot_network,
+)
 from theory_sim.bench.selection_kernels import weights_selection
 from theory_sim.bench.sensing_kernels import (
     asymmetric_sensing,
@@ -38,7 +44,13 @@ KERNELS: dict[str, tuple[Callable[..., Kernel], ...]] = {
     "sensing.weight_normalized": (riemannian_sensing,),
     "attention.pattern_transformer": (transformer, wide_transformer),
     "attention.token_selection": (weights_selection,),
-    "subspace.subspace_training": (subspace_network, direct_network, one_hot_network, fastfood_network),
+    "subspace.subspace_training": (
+        dense_digits,
+        dense_network,
+        direct_network,
+        one_hot_network,
+        fastfood_network,
+    ),
     "subspace.dense_projection": (
         projections.dense_apply_one,
         projections.dense_transpose_one,
@@ -112,8 +124,9 @@ def measure(kernels: Sequence[Kernel], rounds: int = ROUNDS) -> list[Speed]:
         for i, kernel in enumerate(kernels):
             numpy_step, torch_step = loops[i]
             ours[i] = min(ours[i], _seconds(kernel.call) / kernel.steps)
-            plain[i] = min(plain[i], _seconds_a_step(numpy_step))
-            torch[i] = min(torch[i], _seconds_a_step(torch_step)) if torch_step else torch[i]
+            plain[i] = min(plain[i], _seconds_a_step(numpy_step) / kernel.plain_runs)
+            if torch_step:
+                torch[i] = min(torch[i], _seconds_a_step(torch_step) / kernel.plain_runs)
     speeds = []
     for i, kernel in enumerate(kernels):
         arithmetic = kernel.flops * kernel.runs / (gemm * 1e9)

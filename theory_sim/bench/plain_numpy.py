@@ -181,6 +181,25 @@ def flatten(network: Network) -> Array:
     return np.concatenate([part.ravel() for pair in pairs for part in pair])
 
 
+class Dense(NamedTuple):
+    """A dense map, by its columns: `rows [d, D]` is its transpose."""
+
+    rows: Array
+
+    @property
+    def dim(self) -> int:
+        """The number of dimensions d."""
+        return len(self.rows)
+
+    def apply(self, z: Array) -> Array:
+        """Return `P z`."""
+        return z @ self.rows
+
+    def transpose(self, y: Array) -> Array:
+        """Return `P^T y`."""
+        return self.rows @ y
+
+
 class OneHot(NamedTuple):
     """A signed one-hot map: parameter i is `signs[i] / sqrt(load)` times coordinate `columns[i]`."""
 
@@ -206,6 +225,11 @@ class Fastfood(NamedTuple):
     gaussians: Array
     scale: Array
 
+    @property
+    def dim(self) -> int:
+        """The number of dimensions d."""
+        return self.signs.size
+
     def apply(self, z: Array) -> Array:
         """Return `P z`, all L entries."""
         padded = np.zeros(self.gaussians.size)
@@ -217,6 +241,9 @@ class Fastfood(NamedTuple):
         mixed = np.empty(self.gaussians.size)
         mixed[self.permutation] = butterflies(y) * self.gaussians
         return self.scale * butterflies(mixed)[: self.signs.size] * self.signs
+
+
+Map = Dense | OneHot | Fastfood
 
 
 def butterflies(x: Array) -> Array:
@@ -234,14 +261,14 @@ def network_training(
     y: Array,
     widths: list[int],
     start: Array,
-    maps: OneHot | Fastfood | None,
+    maps: Map | None,
     *,
     batch: int,
     step_size: float,
 ) -> Callable[[], Array]:
     """Return one step of Adam on a network's parameters (`maps` None) or in a subspace; it returns what has moved."""
     draw, count = np.random.default_rng(0), start.size
-    size = count if maps is None else maps.dim if isinstance(maps, OneHot) else maps.signs.size
+    size = count if maps is None else maps.dim
     moved, memory = np.zeros(size), Adam(0, np.zeros(size), np.zeros(size))
 
     def step() -> Array:
@@ -257,19 +284,3 @@ def network_training(
         return moved
 
     return step
-
-
-def subspace_step(
-    moved: Array,
-    memory: Adam,
-    start: Array,
-    rows: Array,
-    batch: tuple[Array, Array],
-    widths: list[int],
-    step_size: float,
-) -> tuple[Array, Adam]:
-    """One step of Adam on `theta_d`, where the parameters are `start + theta_d @ rows`."""
-    network = unflatten(start + moved @ rows, widths)
-    gradient = rows @ flatten(network_gradient(network, *batch))
-    update, memory = adam_update(gradient, memory, step_size, b1=0.9, b2=0.99)
-    return moved + update, memory

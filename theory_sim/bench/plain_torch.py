@@ -5,12 +5,13 @@ PyTorch is no dependency; without it the ratios are left out.
 
 import itertools
 import math
+import warnings
 from collections.abc import Callable
 
 import numpy as np
 import torch
 
-from theory_sim.bench.plain_numpy import Fastfood, OneHot
+from theory_sim.bench.plain_numpy import Dense, Map, OneHot
 
 Step = Callable[[], object]
 
@@ -50,33 +51,24 @@ def transformer(
     return step
 
 
-def subspace(
-    x: np.ndarray,
-    y: np.ndarray,
-    widths: list[int],
-    rows: np.ndarray,
-    start: np.ndarray,
-    batch: int,
-    step_size: float,
-) -> Step:
-    """Return one step of Adam in a dense random subspace of a ReLU network."""
-    projection = torch.tensor(rows)
-    return _mapped(x, y, widths, start, len(rows), lambda z: z @ projection, batch, step_size)
-
-
 def network_training(
     x: np.ndarray,
     y: np.ndarray,
     widths: list[int],
     start: np.ndarray,
-    maps: OneHot | Fastfood | None,
+    maps: Map | None,
     *,
     batch: int,
     step_size: float,
 ) -> Step:
-    """Return one step of Adam on a network's parameters (`maps` None) or in a one-hot or Fastfood subspace."""
+    """Return one step of Adam on a network's parameters (`maps` None) or in a subspace."""
     if maps is None:
         return _mapped(x, y, widths, start, start.size, lambda z: z, batch, step_size)
+    if isinstance(maps, Dense):
+        with warnings.catch_warnings():  # of an array that may not be written, as nobody does
+            warnings.simplefilter("ignore", UserWarning)
+            rows = torch.from_numpy(maps.rows)  # no copy: what several loops share stays in the cache
+        return _mapped(x, y, widths, start, maps.dim, lambda z: z @ rows, batch, step_size)
     if isinstance(maps, OneHot):
         columns, signs = torch.tensor(maps.columns), torch.tensor(maps.signs).to(torch.tensor(x).dtype)
         scales = torch.bincount(columns).to(signs.dtype).rsqrt()
@@ -90,7 +82,7 @@ def network_training(
         padded = torch.nn.functional.pad(z * flips, (0, len(gaussians) - len(z)))
         return scale * _butterflies(_butterflies(padded)[permutation] * gaussians)[: start.size]
 
-    return _mapped(x, y, widths, start, len(flips), fastfood, batch, step_size)
+    return _mapped(x, y, widths, start, maps.dim, fastfood, batch, step_size)
 
 
 def _butterflies(x: torch.Tensor) -> torch.Tensor:
