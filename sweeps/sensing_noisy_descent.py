@@ -62,32 +62,31 @@ def noisy_descent(*, dim: int, true_rank: int, max_rank: int, measurements: int)
     base = symmetric_gd(dim=dim, true_rank=true_rank, max_rank=max_rank, measurements=measurements)
 
     def sample(key, setting):
-        settings = (base.setting._replace(**setting._asdict(), noise_std=level) for level in (0.0, 1.0))
-        clean, noisy = (base.sample(key, each) for each in settings)
-        return clean, noisy.observed - clean.observed
+        return base.sample(key, base.setting._replace(**setting._asdict(), noise_std=1.0))
 
-    def seen(problem, hyper):
-        clean, noise = problem
-        return clean._replace(observed=clean.observed + hyper.noise_std * noise)
+    def scaled(problem, hyper):
+        level = hyper.noise_std
+        return problem._replace(
+            noise_pull=level * problem.noise_pull, noise_square=level**2 * problem.noise_square
+        )
 
     def observe(problem, hyper, state):
-        known = problem[0]
-        signal = known.basis.T @ state.factor
-        tail = state.factor - known.basis @ signal
-        parts = (signal @ signal.T - jnp.diag(known.singular_values), tail, tail @ signal.T)
+        signal = problem.basis.T @ state.factor
+        tail = state.factor - problem.basis @ signal
+        parts = (signal @ signal.T - jnp.diag(problem.singular_values), tail, tail @ signal.T)
         on_signal, of_tail, across = (leading_directions(part)[0][0] for part in parts)
         largest = jnp.maximum(jnp.maximum(on_signal, of_tail**2), across)
-        return {"error": base.observe(known, hyper, state)["error"], "distance": largest}
+        return {"error": base.observe(problem, hyper, state)["error"], "distance": largest}
 
     def conclude(problem, hyper, records, state):
         # A run that still falls towards its floor has settled as far as `settled` goes; one in a cycle has not.
-        return {"converged": base.conclude(seen(problem, hyper), hyper, records, state)["converged"]}
+        return {"converged": base.conclude(scaled(problem, hyper), hyper, records, state)["converged"]}
 
     names = {"distance": Variable("largest part of the error, spectral norm")}
     return Simulation(
         sample=sample,
-        init=lambda key, problem, hyper: base.init(key, problem[0], hyper),
-        step=lambda key, problem, hyper, state: base.step(key, seen(problem, hyper), hyper, state),
+        init=base.init,
+        step=lambda key, problem, hyper, state: base.step(key, scaled(problem, hyper), hyper, state),
         observe=observe,
         setting=Setting(),
         hyper=Hyper(rank=max_rank),

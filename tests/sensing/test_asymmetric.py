@@ -43,7 +43,7 @@ def numpy_descent(problem, left, right, step_size, steps, change=None):
     return left, right, changed_at
 
 
-@pytest.mark.parametrize("measurements", [None, 40])
+@pytest.mark.parametrize("measurements", [None, 20, 40])
 @pytest.mark.parametrize("change", [None, (0.6, 0.5)], ids=["plain", "one change"])
 def test_trajectory_follows_a_dense_reference(measurements, change):
     simulation = asymmetric_gd(**SMALL, measurements=measurements)

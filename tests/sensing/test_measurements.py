@@ -15,10 +15,12 @@ from theory_sim.sensing import (
     gaussian,
     general_gaussian,
     measure,
+    normal_product,
     packed_size,
     symmetric_gd,
     unvech,
     vech,
+    with_gram,
 )
 from theory_sim.simulation import trajectory
 
@@ -196,7 +198,7 @@ def test_population_operator_measures_a_matrix_as_itself():
 
 
 @pytest.mark.parametrize("axes", [(0, None), (None, 0), (0, 0)], ids=str)
-@pytest.mark.parametrize("function", [measure, adjoint])
+@pytest.mark.parametrize("function", [measure, adjoint, normal_product])
 def test_every_batch_equals_a_loop(function, axes):
     given = batch_of(function, (3,))
 
@@ -209,7 +211,7 @@ def test_every_batch_equals_a_loop(function, axes):
         np.testing.assert_allclose(batched[i], function(*map(part, given, axes, [i] * 2)), atol=1e-13)
 
 
-@pytest.mark.parametrize("function", [measure, adjoint])
+@pytest.mark.parametrize("function", [measure, adjoint, normal_product])
 @pytest.mark.parametrize("axes", list(product([(0, None), (None, 0), (0, 0)], repeat=2)), ids=str)
 def test_nested_batches_equal_a_loop(function, axes):
     outer, inner = axes
@@ -291,7 +293,8 @@ def batch_of(function, sizes):
     operator_keys, argument_keys = (jax.random.split(jax.random.key(seed), sizes) for seed in (0, 1))
 
     def draw_operator(key):
-        return gaussian(key, dim=4, measurements=6)
+        operator = gaussian(key, dim=4, measurements=6)
+        return with_gram(operator) if function is normal_product else operator
 
     def draw_argument(key):
         square = jax.random.normal(key, (4, 4))

@@ -79,7 +79,7 @@ def drawn(factory, seed=0, *, condition_number=3.0, **sizes):
     return simulation, simulation.sample(jax.random.key(seed), setting)
 
 
-@pytest.mark.parametrize("measurements", [None, 60])
+@pytest.mark.parametrize("measurements", [None, 10, 60])
 @pytest.mark.parametrize(("rank", "damping"), [(2, 0.0), (3, 0.2), (3, None)])
 def test_trajectory_follows_a_dense_reference(measurements, rank, damping):
     simulation, problem = drawn(prec_gd if damping is None else scaled_gd, measurements=measurements)

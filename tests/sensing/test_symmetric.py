@@ -8,7 +8,6 @@ import pytest
 from hypothesis import given, settings
 
 from theory_sim.sensing import symmetric_gd
-from theory_sim.sensing.problems import Problem
 from theory_sim.sensing.symmetric import Hyper
 from theory_sim.simulation import rollout, trajectory
 
@@ -125,7 +124,7 @@ def test_rotating_the_problem_rotates_the_run(seed):
     state = simulation.init(jax.random.key(seed + 1), problem, hyper)
     rotation = jnp.linalg.qr(jax.random.normal(jax.random.key(seed + 2), (6, 6)))[0]
     target = rotation @ problem.target @ rotation.T
-    turned = Problem(None, target, target, rotation @ problem.basis, problem.singular_values)
+    turned = problem._replace(observed=target, target=target, basis=rotation @ problem.basis)
     rotated = state._replace(factor=rotation @ state.factor)
     for _ in range(20):
         state = simulation.step(None, problem, hyper, state)

@@ -1,6 +1,7 @@
 """The methods of matrix sensing, each on one Gaussian operator that all runs share.
 
-Counted are the flops of the products with the operator alone: whatever else a step does lowers the fraction.
+Counted are the flops of the products with the operator alone: whatever else a step does lowers the fraction. A residual
+and its pull are a product with `A` and one with `A*`, or one with `A*A` where the operator holds that.
 """
 
 from collections.abc import Callable
@@ -34,11 +35,11 @@ def _kernel(
     measurements: int,
     rank: int,
     sizes: dict[str, Any] | None = None,
-    products: int = 2,
+    residuals: int = 1,
     factors: int = 1,
     torch: bool = False,
 ) -> Kernel:
-    """Measure a method whose step makes that many products with the operator.
+    """Measure a method whose step makes that many residuals and pulls them back.
 
     `plain` takes the factors of one run, the matrices `[m, dim * dim]`, and the measurements.
     """
@@ -70,10 +71,12 @@ def _kernel(
 
         return plain_torch.sensing(matrices, observed, start[0], 0.1)
 
-    # Each product reads the operator, or its transpose, once for all runs.
+    read = (operator.matrix, operator.transpose) if operator.gram is None else (operator.gram,)
+    # Each product reads its matrix once for all runs.
     return Kernel(
         f"sensing.{factory.__name__} n={dim} m={measurements}", runs, steps, call,
-        2.0 * products * operator.matrix.size, float(products * operator.matrix.nbytes), 2.0 * nbytes(state),
+        2.0 * residuals * sum(part.size for part in read), float(residuals * nbytes(read)),
+        2.0 * nbytes(state),
         numpy, with_torch if torch else None,
     )  # fmt: skip
 
@@ -112,10 +115,10 @@ def scaled_sensing(**size: Any) -> Kernel:
 def gauss_newton_sensing(**size: Any) -> Kernel:
     """Alternating Gauss-Newton, on the general operator: two residuals a step."""
     plain = partial(plain_numpy.gauss_newton_step, step_size=0.3)
-    return _kernel(gauss_newton, plain, **{**SIZE, **size}, products=4, factors=2)
+    return _kernel(gauss_newton, plain, **{**SIZE, **size}, residuals=2, factors=2)
 
 
 def riemannian_sensing(**size: Any) -> Kernel:
     """The weight-normalised method, on the packed operator: two residuals a step."""
     plain = partial(plain_numpy.weight_normalized_step, step_size=0.3, core_step_size=1.0)
-    return _kernel(weight_normalized, plain, **{**SIZE, **size}, products=4)
+    return _kernel(weight_normalized, plain, **{**SIZE, **size}, residuals=2)

@@ -7,9 +7,11 @@ from theory_sim.sensing.measurements import (
     gaussian,
     general_gaussian,
     measure,
+    normal_product,
     packed_size,
     unvech,
     vech,
+    with_gram,
 )
 from theory_sim.sensing.preconditioned import gauss_newton, prec_gd, scaled_gd
 from theory_sim.sensing.rates import (
@@ -108,6 +110,7 @@ __all__ = [
     "minimax_floor",
     "noise_amplification",
     "noise_edge",
+    "normal_product",
     "packed_size",
     "plateau_length",
     "polyak_steps_exponent",
@@ -145,4 +148,5 @@ __all__ = [
     "weight_normalized_edge",
     "weight_normalized_factor",
     "weight_normalized_rate",
+    "with_gram",
 ]

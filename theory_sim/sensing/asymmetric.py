@@ -25,7 +25,7 @@ from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
 from theory_sim.decompositions import leading_directions, orthonormal_rows
 from theory_sim.draws import normal
-from theory_sim.sensing.measurements import Operator, adjoint, general_gaussian, measure
+from theory_sim.sensing.measurements import Operator, general_gaussian
 from theory_sim.sensing.problems import (
     INFINITY,
     SPECTRA,
@@ -33,6 +33,8 @@ from theory_sim.sensing.problems import (
     check_choice,
     check_sizes,
     gaussian_start,
+    misfit,
+    observations,
     setting_limits,
     settled,
     singular_values,
@@ -61,6 +63,8 @@ class Problem(NamedTuple):
 
     operator: Operator
     observed: Float[Array, "..."]
+    noise_pull: Float[Array, "rows cols"]
+    noise_square: Float[Array, ""]
     observed_norm: Float[Array, ""]
     target: Float[Array, "rows cols"]
     left_basis: Float[Array, "rows true_rank"]
@@ -225,12 +229,18 @@ def _sample(
     right = orthonormal_rows(normal(right_key, (true_rank, cols))).T
     values = singular_values(true_rank, setting.condition_number, spectrum)
     target = (left * values) @ right.T
-    if measurements is None:
-        return Problem(None, target, jnp.linalg.norm(target), target, left, right, values)
-    operator = general_gaussian(operator_key, rows=rows, cols=cols, measurements=measurements)
-    noise = setting.noise_std / jnp.sqrt(measurements) * jax.random.normal(noise_key, (measurements,))
-    observed = measure(operator, target) + noise
-    return Problem(operator, observed, jnp.linalg.norm(observed), target, left, right, values)
+    operator = None
+    if measurements is not None:
+        operator = general_gaussian(operator_key, rows=rows, cols=cols, measurements=measurements)
+    seen = observations(operator, target, noise_key, setting)
+    return Problem(
+        **seen,
+        observed_norm=jnp.linalg.norm(seen["observed"]),
+        target=target,
+        left_basis=left,
+        right_basis=right,
+        singular_values=values,
+    )
 
 
 def _init(key: PRNGKeyArray, problem: Problem, hyper: Hyper, *, rows: int, cols: int, max_rank: int) -> State:
@@ -244,11 +254,10 @@ def _init(key: PRNGKeyArray, problem: Problem, hyper: Hyper, *, rows: int, cols:
 
 
 def _step(key: PRNGKeyArray, problem: Problem, hyper: Hyper, state: State) -> State:
-    residual = measure(problem.operator, state.left @ state.right.T) - problem.observed
-    near = jnp.linalg.norm(residual) <= hyper.rebalance_below * problem.observed_norm
+    pull, square = misfit(problem, _estimate(state))
+    near = jnp.sqrt(square) <= hyper.rebalance_below * problem.observed_norm
     due = (hyper.rebalance > 0) & near & (state.rebalanced_at < 0)
     left, right = _rebalance_if(due, state.left, state.right, hyper.rebalance)
-    pull = adjoint(problem.operator, residual)
     return state._replace(
         left=left - hyper.step_size * (pull @ right),
         right=right - hyper.step_size * (pull.T @ left),
@@ -283,11 +292,11 @@ def _estimate(state: State) -> Float[Array, "rows cols"]:
 
 def _observe(problem: Problem, hyper: Hyper, state: State) -> Metrics:
     estimate = _estimate(state)
-    residual = measure(problem.operator, estimate) - problem.observed
+    _, square = misfit(problem, estimate)
     signals = (problem.left_basis.T @ state.left) * (problem.right_basis.T @ state.right)
     return {
         "error": jnp.linalg.norm(estimate - problem.target),
-        "loss": jnp.sum(residual**2) / 2,
+        "loss": square / 2,
         "learned": jnp.sum(signals, axis=1) / problem.singular_values,
         "drift": jnp.linalg.norm(_imbalance(state.left, state.right) - state.start_imbalance),
     }

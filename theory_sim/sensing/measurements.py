@@ -4,6 +4,9 @@ A Gaussian operator with `E[A*A] = I` is a dense matrix with independent entries
 of `M`. A symmetric `n x n` matrix is a point of a space of dimension `n (n + 1) / 2`, and `vech` is an isometry onto
 it: `<S, T> = vech(S) . vech(T)`. The operator then acts on `vech(S)`: half the memory and the traffic.
 
+Descent on a square loss needs `A*A` alone, a matrix of `entries x entries`: with more than half as many measurements as
+entries, a product with it is less work than one with `A` and one with `A*`, and no more with ever more measurements.
+
 >>> import jax
 >>> operator = gaussian(jax.random.key(0), dim=4, measurements=7)
 >>> measure(operator, jnp.eye(4)).shape, adjoint(operator, jnp.ones(7)).shape
@@ -11,7 +14,7 @@ it: `<S, T> = vech(S) . vech(T)`. The operator then acts on `vech(S)`: half the 
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache, partial
 from typing import NamedTuple
 
@@ -32,12 +35,13 @@ class Gaussian:
     """A Gaussian operator: row i of `matrix` holds the entries of `A_i`, or `vech(A_i)` on symmetric matrices.
 
     The transpose is stored too, because a product is fast only along contiguous rows. `shape` is that of the
-    matrices measured; None says symmetric ones, packed.
+    matrices measured; None says symmetric ones, packed. `gram` is the matrix of `A*A`, where `with_gram` has it.
     """
 
     matrix: Float[Array, "measurements entries"]
     transpose: Float[Array, "entries measurements"]
     shape: tuple[int, int] | None = field(default=None, metadata={"static": True})
+    gram: Float[Array, "entries entries"] | None = None
 
 
 Operator = Gaussian | None
@@ -73,6 +77,21 @@ def measure(operator: Operator, matrix: Float[Array, "rows cols"]) -> Float[Arra
 def adjoint(operator: Operator, vector: Float[Array, "..."]) -> Float[Array, "rows cols"]:
     """Return `A*(v)`: `<A(M), v> = <M, A*(v)>` for every `M` that the operator measures (SE-0-M1)."""
     return vector if operator is None else _adjoint(operator, vector)
+
+
+def normal_product(operator: Operator, matrix: Float[Array, "rows cols"]) -> Float[Array, "rows cols"]:
+    """Return `A*(A(M))`, by one product with `A*A` where the operator holds it."""
+    if operator is None or operator.gram is None:
+        return adjoint(operator, measure(operator, matrix))
+    return _normal(operator, matrix)
+
+
+def with_gram(operator: Gaussian) -> Gaussian:
+    """Return the operator with the matrix of `A*A`, if a product with that is less work than with `A` and `A*`."""
+    measurements, entries = operator.matrix.shape
+    if entries >= 2 * measurements:
+        return operator
+    return replace(operator, gram=operator.transpose @ operator.matrix)
 
 
 def packed_size(dim: int) -> int:
@@ -127,7 +146,7 @@ Product = Callable[[Gaussian, Array], Array]
 def _of_many(many: Product) -> Callable[[Product], Product]:
     """Give a product with an operator a rule for many arguments: `many` where the operator is shared.
 
-    Both products are then plain matrix products, with the runs as columns. The barriers in the rules keep XLA
+    All products are then plain matrix products, with the runs as columns. The barriers in the rules keep XLA
     from fusing the gathers and transposes with each other or with the product, which is slower on CPU: by half
     without any, by a twentieth without those around the packed arrays.
     """
@@ -157,6 +176,14 @@ def _adjoint_many(operator: Gaussian, vectors: Float[Array, "runs m"]) -> Float[
     return jax.vmap(partial(_unpack, operator))(optimization_barrier(packed.T))
 
 
+def _normal_many(
+    operator: Gaussian, matrices: Float[Array, "runs rows cols"]
+) -> Float[Array, "runs rows cols"]:
+    packed = optimization_barrier(jax.vmap(partial(_pack, operator))(optimization_barrier(matrices)))
+    packed = optimization_barrier(jnp.asarray(operator.gram) @ optimization_barrier(packed.T))
+    return jax.vmap(partial(_unpack, operator))(optimization_barrier(packed.T))
+
+
 @_of_many(_measure_many)
 def _measure(operator: Gaussian, matrix: Float[Array, "rows cols"]) -> Float[Array, " m"]:
     return operator.matrix @ _pack(operator, matrix)
@@ -165,3 +192,8 @@ def _measure(operator: Gaussian, matrix: Float[Array, "rows cols"]) -> Float[Arr
 @_of_many(_adjoint_many)
 def _adjoint(operator: Gaussian, vector: Float[Array, " m"]) -> Float[Array, "rows cols"]:
     return _unpack(operator, operator.transpose @ vector)
+
+
+@_of_many(_normal_many)
+def _normal(operator: Gaussian, matrix: Float[Array, "rows cols"]) -> Float[Array, "rows cols"]:
+    return _unpack(operator, jnp.asarray(operator.gram) @ _pack(operator, matrix))

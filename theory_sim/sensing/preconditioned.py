@@ -22,7 +22,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from theory_sim.decompositions import orthonormal_rows, pseudo_inverse, solve_spd
-from theory_sim.sensing.measurements import adjoint, general_gaussian, measure
+from theory_sim.sensing.measurements import general_gaussian
 from theory_sim.sensing.problems import (
     INFINITY,
     SPECTRA,
@@ -31,6 +31,8 @@ from theory_sim.sensing.problems import (
     check_choice,
     check_sizes,
     gaussian_start,
+    misfit,
+    observations,
     sample_psd,
     setting_limits,
     settled,
@@ -70,8 +72,8 @@ class Pair(NamedTuple):
     right: Float[Array, "dim max_rank"]
 
 
-Damping = Callable[[Any, Float[Array, "..."]], Float[Array, ""]]
-"""What is added to the diagonal of `X^T X`, from the hyperparameters and the residual `A(X X^T) - y`."""
+Damping = Callable[[Any, Float[Array, ""]], Float[Array, ""]]
+"""What is added to the diagonal of `X^T X`, from the hyperparameters and `||A(X X^T) - y||^2`."""
 
 
 def scaled_gd(
@@ -98,7 +100,7 @@ def scaled_gd(
     Raises ValueError when a size is not a whole number or below 1, a rank is above `dim` or the spectrum is unknown.
     """
     return _preconditioned(
-        lambda hyper, residual: hyper.damping,
+        lambda hyper, square: hyper.damping,
         ScaledHyper(rank=max_rank),
         lambda setting, hyper: unstable(
             hyper.step_size / (1 + hyper.damping),
@@ -133,7 +135,7 @@ def prec_gd(
     Metrics and errors raised: those of `scaled_gd`.
     """
     return _preconditioned(
-        lambda hyper, residual: jnp.linalg.norm(residual) / 2,
+        lambda hyper, square: jnp.sqrt(square) / 2,
         Hyper(rank=max_rank),
         # Its damping vanishes together with the columns above the true rank, which therefore count.
         lambda setting, hyper: unstable(
@@ -276,12 +278,11 @@ def squared_distances(
 
 def _descend(damping: Damping, key: PRNGKeyArray, problem: Problem, hyper: Hyper, state: State) -> State:
     factor = state.factor
-    residual = measure(problem.operator, factor @ factor.T) - problem.observed
-    gradient = adjoint(problem.operator, residual) @ factor
+    pull, square = misfit(problem, factor @ factor.T)
     max_rank = factor.shape[1]
     # A one on the diagonal of columns not in use: without damping their rows of the Gram matrix are zero.
-    diagonal = jnp.where(jnp.arange(max_rank) < hyper.rank, damping(hyper, residual), 1.0)
-    update = solve_spd(factor.T @ factor + jnp.diag(diagonal), gradient.T)
+    diagonal = jnp.where(jnp.arange(max_rank) < hyper.rank, damping(hyper, square), 1.0)
+    update = solve_spd(factor.T @ factor + jnp.diag(diagonal), (pull @ factor).T)
     return state._replace(factor=factor - hyper.step_size * update.T)
 
 
@@ -291,11 +292,11 @@ def _square(state: State) -> Float[Array, "dim dim"]:
 
 def _observe(problem: Problem, hyper: Hyper, state: State) -> Metrics:
     estimate = _square(state)
-    residual = measure(problem.operator, estimate) - problem.observed
+    _, square = misfit(problem, estimate)
     off_range = state.factor - problem.basis @ (problem.basis.T @ state.factor)
     return {
         "error": jnp.linalg.norm(estimate - problem.target),
-        "loss": jnp.sum(residual**2) / 4,
+        "loss": square / 4,
         "off_range": jnp.linalg.norm(off_range),
     }
 
@@ -315,8 +316,7 @@ def _sample_general(
         return problem
     operator_key, _, noise_key = jax.random.split(key, 3)
     operator = general_gaussian(operator_key, rows=dim, cols=dim, measurements=measurements)
-    noise = setting.noise_std / jnp.sqrt(measurements) * jax.random.normal(noise_key, (measurements,))
-    return problem._replace(operator=operator, observed=measure(operator, problem.target) + noise)
+    return problem._replace(**observations(operator, problem.target, noise_key, setting))
 
 
 def _init_pair(key: PRNGKeyArray, problem: Problem, hyper: Hyper, *, dim: int, max_rank: int) -> Pair:
@@ -326,12 +326,13 @@ def _init_pair(key: PRNGKeyArray, problem: Problem, hyper: Hyper, *, dim: int, m
 
 
 def _alternate(key: PRNGKeyArray, problem: Problem, hyper: Hyper, state: Pair) -> Pair:
-    def residual(left: Array, right: Array) -> Array:
-        return adjoint(problem.operator, measure(problem.operator, left @ right.T) - problem.observed)
-
     left, right = state
-    left = left - hyper.step_size * residual(left, right) @ (right @ pseudo_inverse(right.T @ right))
-    right = right - hyper.step_size * residual(left, right).T @ (left @ pseudo_inverse(left.T @ left))
+    left = left - hyper.step_size * misfit(problem, left @ right.T)[0] @ (
+        right @ pseudo_inverse(right.T @ right)
+    )
+    right = right - hyper.step_size * misfit(problem, left @ right.T)[0].T @ (
+        left @ pseudo_inverse(left.T @ left)
+    )
     return Pair(left, right)
 
 
@@ -341,5 +342,5 @@ def _product(state: Pair) -> Float[Array, "dim dim"]:
 
 def _observe_pair(problem: Problem, hyper: Hyper, state: Pair) -> Metrics:
     estimate = _product(state)
-    residual = measure(problem.operator, estimate) - problem.observed
-    return {"error": jnp.linalg.norm(estimate - problem.target), "loss": jnp.sum(residual**2) / 2}
+    _, square = misfit(problem, estimate)
+    return {"error": jnp.linalg.norm(estimate - problem.target), "loss": square / 2}

@@ -19,7 +19,7 @@ from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
 from theory_sim.decompositions import orthonormal_rows
 from theory_sim.draws import normal
-from theory_sim.sensing.measurements import Operator, gaussian, measure
+from theory_sim.sensing.measurements import Operator, adjoint, gaussian, measure, normal_product, with_gram
 from theory_sim.simulation import check_counts
 
 INFINITY = float("inf")
@@ -38,10 +38,12 @@ class Setting(NamedTuple):
 
 
 class Problem(NamedTuple):
-    """A target `M* = U diag(sigma) U^T`, the basis `U` of its range, and what is observed of it."""
+    """A target `M* = U diag(sigma) U^T`, the basis `U` of its range, and what is observed of it: see `observations`."""
 
     operator: Operator
     observed: Float[Array, "..."]
+    noise_pull: Float[Array, "dim dim"]
+    noise_square: Float[Array, ""]
     target: Float[Array, "dim dim"]
     basis: Float[Array, "dim true_rank"]
     singular_values: Float[Array, " true_rank"]
@@ -64,11 +66,44 @@ def sample_psd(
     basis = orthonormal_rows(normal(target_key, (true_rank, dim))).T
     values = singular_values(true_rank, setting.condition_number, spectrum)
     target = (basis * values) @ basis.T
-    if measurements is None:
-        return Problem(None, target, target, basis, values)
-    operator = gaussian(operator_key, dim=dim, measurements=measurements)
-    noise = setting.noise_std / jnp.sqrt(measurements) * jax.random.normal(noise_key, (measurements,))
-    return Problem(operator, measure(operator, target) + noise, target, basis, values)
+    drawn = None if measurements is None else gaussian(operator_key, dim=dim, measurements=measurements)
+    return Problem(
+        **observations(drawn, target, noise_key, setting), target=target, basis=basis, singular_values=values
+    )
+
+
+def observations(
+    operator: Operator, target: Float[Array, "rows cols"], key: PRNGKeyArray, setting: Setting
+) -> dict[str, Any]:
+    """Draw the noise z and return what is observed, as fields of a problem: the operator and `y = A(M*) + z`.
+
+    Of the noise a square loss needs `A*(z)` and `||z||^2`: see `misfit`. The population operator has none.
+    """
+    if operator is None:
+        pull, square = jnp.zeros_like(target), jnp.zeros((), target.dtype)
+        return {"operator": None, "observed": target, "noise_pull": pull, "noise_square": square}
+    measured = measure(operator, target)
+    noise = setting.noise_std / np.sqrt(len(measured)) * jax.random.normal(key, measured.shape)
+    return {
+        "operator": with_gram(operator),
+        "observed": measured + noise,
+        "noise_pull": adjoint(operator, noise),
+        "noise_square": jnp.sum(noise**2),
+    }
+
+
+def misfit(
+    problem: Any, estimate: Float[Array, "rows cols"]
+) -> tuple[Float[Array, "rows cols"], Float[Array, ""]]:
+    """Return `A*(A(E) - y)` and `||A(E) - y||^2`, of the estimate E of `problem.target`.
+
+    As `A*A(E - M*) - A*(z)`, since `y = A(M*) + z`: so it needs one product with `A*A`, and loses nothing to rounding
+    where E is near the target and there is no noise.
+    """
+    error = estimate - problem.target
+    back = normal_product(problem.operator, error)
+    square = jnp.sum(error * (back - 2 * problem.noise_pull)) + problem.noise_square
+    return back - problem.noise_pull, jnp.maximum(square, 0.0)
 
 
 def singular_values(

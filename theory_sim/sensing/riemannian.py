@@ -19,7 +19,6 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from theory_sim.decompositions import of_spectrum, orthonormal_rows
 from theory_sim.draws import normal
-from theory_sim.sensing.measurements import adjoint, measure
 from theory_sim.sensing.problems import (
     INFINITY,
     SPECTRA,
@@ -27,6 +26,7 @@ from theory_sim.sensing.problems import (
     Setting,
     check_choice,
     check_sizes,
+    misfit,
     sample_psd,
     setting_limits,
     settled,
@@ -144,19 +144,17 @@ def _init(key: PRNGKeyArray, problem: Problem, hyper: Hyper, *, dim: int, max_ra
     return State(factor, jnp.zeros((max_rank, max_rank), factor.dtype), signal @ signal.T)
 
 
-def _residual(problem: Problem, factor: Array, core: Array) -> Float[Array, "..."]:
-    return measure(problem.operator, factor @ core @ factor.T) - problem.observed
-
-
 def _step(key: PRNGKeyArray, problem: Problem, hyper: Hyper, state: State) -> State:
     factor, core = state.factor, state.core
-    euclidean = adjoint(problem.operator, _residual(problem, factor, core)) @ (factor @ core)
+    pull, _ = misfit(problem, _estimate(state))
+    euclidean = pull @ (factor @ core)
     inner = factor.T @ euclidean
     moved = factor - hyper.step_size * (euclidean - factor @ (inner + inner.T) / 2)
     # `I + eta^2 G^T G`, computed as what it is the Gram matrix of: rounding errors are then corrected, not collected.
     unused = jnp.diag(jnp.where(jnp.arange(len(core)) < hyper.rank, 0.0, 1.0))
     factor = moved @ of_spectrum(lambda values: 1 / jnp.sqrt(values), moved.T @ moved + unused)
-    gradient = factor.T @ adjoint(problem.operator, _residual(problem, factor, core)) @ factor / 2
+    pull, _ = misfit(problem, factor @ core @ factor.T)
+    gradient = factor.T @ pull @ factor / 2
     # Symmetric up to rounding, which a packed operator would not see.
     core = core - hyper.core_step_size * (gradient + gradient.T) / 2
     return state._replace(factor=factor, core=core)
@@ -167,10 +165,11 @@ def _estimate(state: State) -> Float[Array, "dim dim"]:
 
 
 def _observe(problem: Problem, hyper: Hyper, state: State) -> Metrics:
-    residual = _residual(problem, state.factor, state.core)
+    estimate = _estimate(state)
+    _, square = misfit(problem, estimate)
     return {
-        "error": jnp.linalg.norm(_estimate(state) - problem.target),
-        "loss": jnp.sum(residual**2) / 4,
+        "error": jnp.linalg.norm(estimate - problem.target),
+        "loss": square / 4,
     }
 
 

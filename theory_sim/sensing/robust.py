@@ -14,6 +14,7 @@ so that outliers and noise are scaled by it, and the loss is `(1/sqrt(m)) ||y - 
 True
 """
 
+from dataclasses import replace
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -214,15 +215,17 @@ def _sample(
         measurements=measurements,
         spectrum=spectrum,
     )
-    observed = clean.observed
-    if measurements is not None:
+    operator, observed = clean.operator, clean.observed
+    if operator is not None:
+        # A*A tells nothing of the signs of a residual.
+        operator, count = replace(operator, gram=None), len(observed)
         # The first three of the keys are those that `sample_psd` draws with.
         place_key, size_key = jax.random.split(key, 5)[3:]
-        hit = jax.random.uniform(place_key, (measurements,)) < setting.outlier_fraction
-        sizes = setting.outlier_std / jnp.sqrt(measurements) * jax.random.normal(size_key, (measurements,))
+        hit = jax.random.uniform(place_key, (count,)) < setting.outlier_fraction
+        sizes = setting.outlier_std / jnp.sqrt(count) * jax.random.normal(size_key, (count,))
         observed = observed + jnp.where(hit, sizes, 0.0)
-    corruption = observed - measure(clean.operator, clean.target)
-    return Problem(clean.operator, observed, corruption, clean.target, clean.basis, clean.singular_values)
+    corruption = observed - measure(operator, clean.target)
+    return Problem(operator, observed, corruption, clean.target, clean.basis, clean.singular_values)
 
 
 def _init(

@@ -19,7 +19,6 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from theory_sim.decompositions import leading_directions
-from theory_sim.sensing.measurements import adjoint, measure
 from theory_sim.sensing.problems import (
     INFINITY,
     SPECTRA,
@@ -28,6 +27,7 @@ from theory_sim.sensing.problems import (
     check_choice,
     check_sizes,
     gaussian_start,
+    misfit,
     sample_psd,
     setting_limits,
     settled,
@@ -128,9 +128,8 @@ def _init(key: PRNGKeyArray, problem: Problem, hyper: Hyper, *, dim: int, max_ra
 
 
 def _step(key: PRNGKeyArray, problem: Problem, hyper: Hyper, state: State) -> State:
-    residual = measure(problem.operator, state.factor @ state.factor.T) - problem.observed
-    gradient = adjoint(problem.operator, residual) @ state.factor
-    return state._replace(factor=state.factor - hyper.step_size * gradient)
+    pull, _ = misfit(problem, _estimate(state))
+    return state._replace(factor=state.factor - hyper.step_size * (pull @ state.factor))
 
 
 def _estimate(state: State) -> Float[Array, "dim dim"]:
@@ -139,11 +138,11 @@ def _estimate(state: State) -> Float[Array, "dim dim"]:
 
 def _observe(problem: Problem, hyper: Hyper, state: State) -> Metrics:
     estimate = _estimate(state)
-    residual = measure(problem.operator, estimate) - problem.observed
+    _, square = misfit(problem, estimate)
     signal = problem.basis.T @ state.factor
     return {
         "error": jnp.linalg.norm(estimate - problem.target),
-        "loss": jnp.sum(residual**2) / 4,
+        "loss": square / 4,
         "learned": jnp.sum(signal**2, axis=1) / problem.singular_values,
     }
 

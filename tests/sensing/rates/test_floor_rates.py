@@ -156,9 +156,9 @@ def test_the_study_measures_the_three_parts_and_shares_its_noise():
     problem = simulation.sample(jax.random.key(0), simulation.setting._replace(condition_number=2.0))
     hyper = simulation.hyper._replace(step_size=0.1, init_scale=0.8, noise_std=0.3)
     result = jax.jit(rollout(simulation, [0, 40]))(jax.random.key(1), problem, hyper)
-    factor, basis = np.asarray(result.state.factor), np.asarray(problem[0].basis)
+    factor, basis = np.asarray(result.state.factor), np.asarray(problem.basis)
     signal, tail = basis.T @ factor, factor - basis @ (basis.T @ factor)
-    parts = signal @ signal.T - np.diag(problem[0].singular_values), tail @ tail.T, signal @ tail.T
+    parts = signal @ signal.T - np.diag(problem.singular_values), tail @ tail.T, signal @ tail.T
     largest = max(np.linalg.norm(part, 2) for part in parts)
     np.testing.assert_allclose(result.records["distance"][-1], largest, rtol=1e-8)
     # The same noise as `symmetric_gd` with its noise on the problem.
