@@ -25,11 +25,12 @@ def draw(data: xr.Dataset) -> Figure:
 
 def counts(axis, runs, name, **line):
     """Draw the mean of a count over the instances that have a solution, at each dimension, with its interval."""
-    each = []
+    each = {}
     for dim in runs["dim"].to_numpy():
         cell = runs.sel(dim=dim)
-        each.append(bootstrap(cell[name].to_numpy()[cell["feasible"].to_numpy() > 0])[:3])
-    interval(axis, runs["dim"].to_numpy(), Estimate(*np.transpose(each)), **line)
+        if len(found := cell[name].to_numpy()[cell["feasible"].to_numpy() > 0]):
+            each[dim] = bootstrap(found)[:3]
+    interval(axis, np.array(list(each)), Estimate(*np.transpose(list(each.values()))), **line)
 
 
 def draw_dimensions(axis, data):
@@ -87,7 +88,8 @@ def draw_root(axis, runs):
 
 def draw_tokens(axis, data):
     panel_label(axis, "c", "ranks in 15 dimensions")
-    runs = data.sel(solver="nuclear", dim=15 if 15 in data["dim"] else data["dim"][-1])
+    there = data.sel(dim=15 if 15 in data["dim"] else data["dim"][-1])
+    runs = there.sel(solver="nuclear")
     labels, places = [], []
     for inputs in data["inputs"].to_numpy():
         for tokens in data["tokens"].to_numpy():
@@ -100,9 +102,17 @@ def draw_tokens(axis, data):
                 axis.scatter([place] * len(values), values, s=160 * counts / len(ranks), color=color)
                 bound = largest_rank(inputs * (tokens - 1))
                 theory_line(axis, [place - 0.4, place + 0.4], [bound, bound], linestyle="-")
+                if "splitting" in data["solver"]:
+                    split = there.sel(solver="splitting", inputs=inputs, tokens=tokens)
+                    mean = split["counted"].where(split["feasible"] > 0).mean("problem_seed")
+                    axis.plot(place, mean, color=color, marker="D", markersize=4, markerfacecolor="none")
                 places.append(place)
                 labels.append(f"{inputs}, {tokens}")
     axis.plot([], [], color="black", label="$r(r+1)/2 \\leq n(T-1)$")
-    axis.set(xlabel="sequences $n$, tokens $T$", ylabel="certified rank", ylim=(0, 14))
+    if "splitting" in data["solver"]:
+        first_order = {"marker": "D", "markersize": 4, "markerfacecolor": "none", "linestyle": ""}
+        axis.plot([], [], color="black", **first_order, label="first order, above 1e-7 (mean)")
+    axis.set(xlabel="sequences $n$, tokens $T$", ylabel="rank", ylim=(0, 20))
     axis.set_xticks(places, labels)
+    axis.set_yticks(range(0, 21, 5))
     axis.legend(loc="upper left")

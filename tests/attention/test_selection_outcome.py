@@ -6,9 +6,9 @@ import jax
 import numpy as np
 import pytest
 
-from theory_sim.attention import attention_margins, max_margin, selection_outcome
-from theory_sim.attention.selection_gradient import token_scores
-from theory_sim.attention.token_selection import attention_weights
+from theory_sim.attention import attention_margins, max_margin, selection_outcome, token_selection
+from theory_sim.attention.selection_gradient import logits_of, token_scores
+from theory_sim.attention.token_selection import Direct, attention_weights
 from theory_sim.simulation import rollout, trajectory
 
 SIZES = {"inputs": 3, "tokens": 4, "max_dim": 6}
@@ -52,12 +52,31 @@ def test_a_larger_maximum_changes_no_instance():
     np.testing.assert_allclose(one.head, other.head[:3], atol=1e-15)
 
 
-def test_coordinates_that_are_not_there_stay_zero(found):
-    _, _, runs = found
+def test_coordinates_that_are_not_there_stay_zero():
+    simulation, run = runner("key_query")
+    _, runs = run(np.arange(12), simulation.setting._replace(dim=3))
     for matrix in runs.state:
         assert np.all(matrix[:, 3:] == 0)
         assert np.all(matrix[:, :, 3:] == 0)
         assert np.all(np.linalg.norm(matrix, axis=(1, 2)) > 1)
+
+
+@pytest.mark.parametrize("dim", [2, 6])
+def test_logits_are_those_of_trained_weights(dim):
+    """The weights themselves, by the steps of `token_selection` from the same start: of key and query the first."""
+    (outcome, _), (factors, _) = runner("weights"), runner("key_query")
+    plain = token_selection(inputs=3, tokens=4, dim=6, rule="normalized")
+    step, reference = jax.jit(outcome.step), jax.jit(plain.step)
+    for seed in range(4):
+        key = jax.random.key(seed)
+        drawn = outcome.sample(key, outcome.setting._replace(dim=dim))
+        state = outcome.init(key, drawn, outcome.hyper)
+        weights = Direct(factors.init(key, drawn, outcome.hyper).key)
+        for _ in range(60):
+            state = step(key, drawn, outcome.hyper, state)
+            weights = reference(key, drawn.problem, outcome.hyper, weights)
+        np.testing.assert_allclose(state.logits, logits_of(drawn.problem, weights.weights), atol=1e-9)
+        assert np.ptp(state.logits) > 1
 
 
 def test_conclusions_are_those_of_a_plain_count(found):
@@ -65,8 +84,10 @@ def test_conclusions_are_those_of_a_plain_count(found):
     norm = "nuclear" if parameterization == "key_query" else "frobenius"
     for i in range(12):
         problem = jax.tree.map(lambda x, i=i: x[i], drawn.problem)
-        weights = np.asarray(attention_weights(jax.tree.map(lambda x, i=i: x[i], runs.state)))
-        logits = np.einsum("ntd,de,ne->nt", problem.tokens, weights, problem.queries)
+        state = jax.tree.map(lambda x, i=i: x[i], runs.state)
+        logits = np.asarray(
+            state.logits if parameterization == "weights" else logits_of(problem, attention_weights(state))
+        )
         scores = np.asarray(token_scores(problem))
         selected = logits.argmax(axis=1)
         assert runs.conclusions["global"][i] == np.all(selected == scores.argmax(axis=1))

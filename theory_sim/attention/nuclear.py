@@ -29,7 +29,7 @@ from theory_sim.attention.interior_point import Separation, centred, largest, lo
 from theory_sim.decompositions import cholesky, forward_substitution, solve_cholesky
 
 STEPS = (1.0, 0.99, 0.98, 0.96, 0.93, 0.9, 0.85, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3, 0.2, 0.1, 0.05, 0.02, 0.01)
-"""The lengths of steps that are tried, by a Cholesky factor: does the matrix stay positive definite?"""
+"""The lengths of steps among which the longest is sought, by Cholesky factors: does the matrix stay definite?"""
 TO_BOUNDARY = 0.98
 
 
@@ -229,12 +229,23 @@ def _newton(
 def _lengths(frame: _Frame, multipliers: Float[Array, " points"], move: _Move) -> tuple[Array, Array]:
     """Return how far `M` and `s` can go, and how far `S` and `lambda`, and stay positive."""
     identity = jnp.eye(len(frame.unit), dtype=frame.unit.dtype)
-    tried = jnp.asarray(STEPS, identity.dtype)
+    steps = jnp.asarray((*STEPS, 0.0), identity.dtype)
     matrices, changes = jnp.stack([frame.moments, identity]), jnp.stack([move.moments, move.dual])
-    trials = matrices[:, None] + tried[:, None, None] / TO_BOUNDARY * changes[:, None]
-    definite = jnp.isfinite(jax.vmap(jax.vmap(cholesky))(trials)[..., -1, -1])
+
+    def halve(_: Array, bounds: tuple[Array, Array]) -> tuple[Array, Array]:
+        """Try a length between those known to be too long and the longest known to be possible."""
+        first, last = bounds
+        middle = (first + last) // 2
+        trials = matrices + steps[middle][:, None, None] / TO_BOUNDARY * changes
+        definite = jnp.isfinite(jax.vmap(cholesky)(trials)[..., -1, -1])
+        return jnp.where(definite, first, jnp.minimum(middle + 1, last)), jnp.where(definite, middle, last)
+
+    # Positive definite matrices are a convex set: what is possible for a length is so for all that are shorter.
+    none = len(STEPS)
+    begin = jnp.zeros(2, jnp.int32), jnp.full(2, none, jnp.int32)
+    _, place = jax.lax.fori_loop(0, none.bit_length(), halve, begin)
     ratios = jnp.stack([longest(frame.slack, move.slack), longest(multipliers, move.multipliers)])
-    primal, dual = jnp.minimum(jnp.max(jnp.where(definite, tried, 0.0), axis=1), TO_BOUNDARY * ratios)
+    primal, dual = jnp.minimum(steps[place], TO_BOUNDARY * ratios)
     return primal, dual
 
 

@@ -42,7 +42,12 @@ def token_scores(problem: Problem) -> Float[Array, "inputs tokens"]:
 
 def log_attention(problem: Problem, weights: Float[Array, "dim dim"]) -> Float[Array, "inputs tokens"]:
     """Return the logarithm of `softmax(X_i W z_i)`."""
-    return jax.nn.log_softmax(jnp.einsum("ntd,nd->nt", problem.tokens, problem.queries @ weights.T))
+    return jax.nn.log_softmax(logits_of(problem, weights))
+
+
+def logits_of(problem: Problem, weights: Float[Array, "dim dim"]) -> Float[Array, "inputs tokens"]:
+    """Return `X_i W z_i`."""
+    return jnp.einsum("ntd,nd->nt", problem.tokens, problem.queries @ weights.T)
 
 
 def falling_slope(loss: str, output: Float[Array, "*shape"]) -> Float[Array, "*shape"]:

@@ -13,6 +13,7 @@ scores `least_gap` above the others, every trained matrix with entries uniform i
 (1.0, 1.0)
 """
 
+from collections.abc import Callable
 from functools import partial
 from typing import NamedTuple
 
@@ -22,10 +23,16 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from theory_sim.attention.margin import attention_margins, max_margin
 from theory_sim.attention.selection_direction import SLACK
-from theory_sim.attention.selection_gradient import Problem, log_attention, log_unselected, token_scores
+from theory_sim.attention.selection_gradient import (
+    Problem,
+    falling_slope,
+    log_outside,
+    log_pulls,
+    logits_of,
+    token_scores,
+)
 from theory_sim.attention.token_selection import (
     PARAMETERIZATIONS,
-    Direct,
     Hyper,
     KeyQuery,
     State,
@@ -48,11 +55,22 @@ class Setting(NamedTuple):
 
 
 class Drawn(NamedTuple):
-    """A problem whose coordinates beyond `dim` are zero, and the share of the sequences drawn that were taken."""
+    """A problem whose coordinates beyond `dim` are zero, and the share of the sequences drawn that were taken.
+
+    `scores` are those of its tokens, `overlaps` the scalar products of its queries: what each step needs.
+    """
 
     problem: Problem
+    scores: Float[Array, "inputs tokens"]
+    overlaps: Float[Array, "inputs inputs"]
     dim: Int[Array, ""]
     taken: Float[Array, ""]
+
+
+class Logits(NamedTuple):
+    """`X_i W z_i` of every sequence, all that the outcome depends on: `W` itself is not kept."""
+
+    logits: Float[Array, "inputs tokens"]
 
 
 def selection_outcome(
@@ -83,7 +101,7 @@ def selection_outcome(
     return Simulation(
         sample=partial(_sample, inputs=inputs, tokens=tokens, max_dim=max_dim),
         init=partial(_init, max_dim=max_dim, factors=factors),
-        step=lambda key, drawn, hyper, state: plain.step(key, drawn.problem, hyper, state),
+        step=partial(_step_factors, plain.step) if factors else _step_logits,
         observe=lambda drawn, hyper, state: {},
         setting=Setting(min(5, max_dim)),
         hyper=Hyper(step_size=0.4, init_scale=1.0),
@@ -135,30 +153,51 @@ def _sample(key: PRNGKeyArray, setting: Setting, *, inputs: int, tokens: int, ma
     unfinished = lambda state: ~jnp.all(state[1]) & (state[2] < MOST_ROUNDS)  # noqa: E731
     places, done, _, draws = jax.lax.while_loop(unfinished, draw, start)
     taken = (jnp.sum(done) / draws).astype(head.dtype)
-    return Drawn(Problem(places, queries, labels, head), jnp.asarray(setting.dim), taken)
+    problem = Problem(places, queries, labels, head)
+    return Drawn(problem, token_scores(problem), queries @ queries.T, jnp.asarray(setting.dim), taken)
 
 
-def _init(key: PRNGKeyArray, drawn: Drawn, hyper: Hyper, *, max_dim: int, factors: bool) -> State:
+def _init(key: PRNGKeyArray, drawn: Drawn, hyper: Hyper, *, max_dim: int, factors: bool) -> KeyQuery | Logits:
     kept = jnp.arange(max_dim) < drawn.dim
     bound = hyper.init_scale / jnp.sqrt(drawn.dim.astype(drawn.taken.dtype))
     uniform = jax.random.uniform(key, (max_dim, max_dim, 2), drawn.taken.dtype, -1.0, 1.0)
     first, second = jnp.moveaxis(jnp.where((kept[:, None] & kept)[..., None], bound * uniform, 0.0), 2, 0)
-    return KeyQuery(first, second) if factors else Direct(first)
+    return KeyQuery(first, second) if factors else Logits(logits_of(drawn.problem, first))
+
+
+def _step_factors(
+    step: Callable[..., State], key: PRNGKeyArray, drawn: Drawn, hyper: Hyper, state: KeyQuery
+) -> State:
+    return step(key, drawn.problem, hyper, state)
+
+
+def _step_logits(key: PRNGKeyArray, drawn: Drawn, hyper: Hyper, state: Logits) -> Logits:
+    """Make the step of `W` as its logits see it.
+
+    The gradient is `G = -(1/n) sum_j g_j z_j^T`, `g_j` the combined pulls of a sequence. So `x_it^T G z_i` and
+    `||G||^2` need `sum_j (z_i^T z_j) g_j` alone, which costs less than `G` where sequences are fewer than dimensions.
+    """
+    _, pulls, outputs = log_pulls(drawn.scores, jax.nn.log_softmax(state.logits))
+    combined = jnp.einsum("nt,ntd->nd", pulls * falling_slope("logistic", outputs), drawn.problem.tokens)
+    mixed = drawn.overlaps @ combined
+    square = jnp.sum(combined * mixed)
+    length = jnp.where(square > 0, hyper.step_size / jnp.sqrt(jnp.where(square > 0, square, 1.0)), 0.0)
+    return Logits(state.logits + length * jnp.einsum("ntd,nd->nt", drawn.problem.tokens, mixed))
 
 
 def _conclude(
-    drawn: Drawn, hyper: Hyper, records: Metrics, state: State, *, norm: str, solve: bool
+    drawn: Drawn, hyper: Hyper, records: Metrics, state: KeyQuery | Logits, *, norm: str, solve: bool
 ) -> Metrics:
-    problem, weights = drawn.problem, attention_weights(state)
-    scores = token_scores(problem)
-    best, selected = jnp.argmax(scores, axis=1), jnp.argmax(log_attention(problem, weights), axis=1)
+    problem, scores = drawn.problem, drawn.scores
+    logits = state.logits if isinstance(state, Logits) else logits_of(problem, attention_weights(state))
+    best, selected = jnp.argmax(scores, axis=1), jnp.argmax(logits, axis=1)
     found = {
         "global": jnp.all(selected == best),
-        "saturated": log_unselected(problem, weights) < jnp.log(1e-3),
+        "saturated": log_outside(jax.nn.log_softmax(logits)) < jnp.log(1e-3),
     }
     if solve:
         found |= _compared(problem, selected, best, norm)
-    return {name: value.astype(weights.dtype) for name, value in found.items()} | {"taken": drawn.taken}
+    return {name: value.astype(scores.dtype) for name, value in found.items()} | {"taken": drawn.taken}
 
 
 def _compared(
