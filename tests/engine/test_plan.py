@@ -63,6 +63,7 @@ def test_sizes_are_consistent(problems, runs, state_bytes, run_flops, devices, s
         size = choose_sizes(
             wanted,
             state_bytes=state_bytes,
+            problem_bytes=state_bytes // 3,
             run_flops=run_flops,
             platform=platform,
             devices=devices,
@@ -77,12 +78,38 @@ def test_sizes_are_consistent(problems, runs, state_bytes, run_flops, devices, s
 def test_problems_with_few_runs_are_not_filled_up_to_those_with_many(devices):
     wanted = np.zeros((20, 10), dtype=bool)
     wanted[0], wanted[1:5, :5], wanted[5:, 0] = True, True, True
-    size = choose_sizes(wanted, state_bytes=8, run_flops=1.0, platform="cpu", devices=devices)
+    size = choose_sizes(
+        wanted, state_bytes=8, problem_bytes=0, run_flops=1.0, platform="cpu", devices=devices
+    )
     blocks = cut(wanted, np.zeros_like(wanted), size)
     assert sum(block.valid.size for block in blocks) < 1.6 * wanted.sum()
     whole = np.ones((20, 10), dtype=bool)
-    size = choose_sizes(whole, state_bytes=8, run_flops=1.0, platform="cpu", devices=devices)
+    size = choose_sizes(whole, state_bytes=8, problem_bytes=0, run_flops=1.0, platform="cpu", devices=devices)
     assert size.runs == 10
+
+
+def test_rows_of_one_run_are_not_filled_up_for_the_sake_of_a_few_of_two():
+    wanted = np.ones((3000, 2), dtype=bool)
+    wanted[400:, 1] = False
+    size = choose_sizes(wanted, state_bytes=800, problem_bytes=0, run_flops=1e6, platform="cpu", devices=2)
+    blocks = list(cut(wanted, np.zeros_like(wanted), size))
+    assert sum(block.valid.size for block in blocks) < 1.05 * wanted.sum()
+    assert size.together % 2 == 0
+
+
+@pytest.mark.parametrize(("problem_bytes", "together"), [(0, 2000), (8_000, 256), (10_000_000, 256)])
+def test_problems_that_do_not_fit_the_cache_are_taken_a_few_at_a_time(problem_bytes, together):
+    wanted = np.ones((2000, 1), dtype=bool)
+    size = choose_sizes(
+        wanted, state_bytes=800, problem_bytes=problem_bytes, run_flops=1e3, platform="cpu", devices=1
+    )
+    assert together / 2 < size.together <= together
+    assert size.problems >= 2000
+    shared = np.ones((10, 400), dtype=bool)
+    size = choose_sizes(
+        shared, state_bytes=800, problem_bytes=problem_bytes, run_flops=1e3, platform="cpu", devices=1
+    )
+    assert size.runs == 400
 
 
 @given(sizes.filter(lambda s: s.cells > 1))
@@ -97,8 +124,8 @@ def test_halving_ends_at_one_run(size):
 
 def test_a_cheap_simulation_gets_wide_blocks_and_a_heavy_one_short_ones():
     wanted = np.ones((1000, 1000), dtype=bool)
-    cheap = choose_sizes(wanted, state_bytes=8, run_flops=3e3, platform="cpu", devices=1)
-    heavy = choose_sizes(wanted, state_bytes=8, run_flops=1e10, platform="cpu", devices=1)
+    cheap = choose_sizes(wanted, state_bytes=8, problem_bytes=0, run_flops=3e3, platform="cpu", devices=1)
+    heavy = choose_sizes(wanted, state_bytes=8, problem_bytes=0, run_flops=1e10, platform="cpu", devices=1)
     assert cheap.cells == pytest.approx(MAX_RUNS, rel=0.1)
     assert heavy.cells <= 1000
 

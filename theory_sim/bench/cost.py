@@ -49,7 +49,12 @@ def estimate(name: str, sweep: Sweep, device: Device) -> Cost:
             continue
         facts = inspect(sweep.build(shape), steps)
         sizes = choose_sizes(
-            wanted, state_bytes=facts.state_bytes, run_flops=facts.run_flops, platform="gpu", devices=1
+            wanted,
+            state_bytes=facts.state_bytes,
+            problem_bytes=facts.problem_bytes,
+            run_flops=facts.run_flops,
+            platform="gpu",
+            devices=1,
         )
         batches, last = _batches(wanted, sizes), max(int(steps[-1]), 1)
         flops = facts.run_flops * int(wanted.sum())

@@ -33,14 +33,15 @@ class Facts(NamedTuple):
 
     `digest` identifies the computation of one run: its jaxpr and the data bound into it. Comments, names and
     claims may change without making results stale; a changed formula may not. `records` and `conclusions` are
-    abstract, `state_bytes` and `run_flops` are the size of one state and the operations of all its steps, and
-    `decompositions` counts the matrix decompositions in the program.
+    abstract, `state_bytes` and `problem_bytes` are the sizes of one state and one problem, `run_flops` the operations
+    of all steps, and `decompositions` counts the matrix decompositions in the program.
     """
 
     digest: str
     records: dict[str, Any]
     conclusions: dict[str, Any]
     state_bytes: int
+    problem_bytes: int
     run_flops: float
     decompositions: int
 
@@ -69,7 +70,8 @@ def inspect(simulation: Simulation, steps: np.ndarray) -> Facts:
         digest=digest(traces, arrays),
         records=result.records,
         conclusions=result.conclusions,
-        state_bytes=sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(result.state)),
+        state_bytes=_bytes(result.state),
+        problem_bytes=_bytes(problem),
         run_flops=max(flops, 1.0) * max(int(steps[-1]), 1),
         decompositions=sum(name in DECOMPOSITIONS for name in _primitives(traces[-1].jaxpr)),
     )
@@ -103,6 +105,15 @@ def _batched(
     one = twice(key), problem, twice(hyper), twice(state)
     yield jax.make_jaxpr(runs)(arrays, *one)
     yield jax.make_jaxpr(jax.vmap(runs, (None, 0, 0, 0, 0)))(arrays, *map(twice, one))
+
+
+def _bytes(abstract: Any) -> int:
+    leaves = jax.tree.leaves(abstract)
+    return sum(
+        leaf.size * np.dtype(leaf.dtype).itemsize
+        for leaf in leaves
+        if not jnp.issubdtype(leaf.dtype, jax.dtypes.extended)
+    )
 
 
 def _primitives(jaxpr: Any) -> list[str]:

@@ -70,6 +70,7 @@ def _checked(sweep: Sweep, shape: dict, simulation: Simulation, steps: np.ndarra
     sizes = choose_sizes(
         wanted,
         state_bytes=facts.state_bytes,
+        problem_bytes=facts.problem_bytes,
         run_flops=facts.run_flops,
         platform=jax.default_backend(),
         devices=devices,

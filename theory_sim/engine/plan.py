@@ -16,6 +16,10 @@ from jaxtyping import Bool, Int
 STATE_BYTES = 2**21
 """Runs advance together while their states fit a core's cache; a wider batch streams from memory."""
 
+NARROWEST = 256
+"""Runs that advance together also where their problems, each with an array or more of its own, do not fit the cache:
+fewer would be bound by the overhead of small operations."""
+
 MAX_RUNS = 2**16
 """Runs in one block at most: enough to hide the cost of a file, few enough to lose little in a crash."""
 
@@ -57,9 +61,15 @@ class Block(NamedTuple):
 
 
 def choose_sizes(
-    wanted: Bool[np.ndarray, "p r"], *, state_bytes: int, run_flops: float, platform: str, devices: int
+    wanted: Bool[np.ndarray, "p r"],
+    *,
+    state_bytes: int,
+    problem_bytes: int,
+    run_flops: float,
+    platform: str,
+    devices: int,
 ) -> Sizes:
-    """Return block sizes from the size of one state and the work of one run.
+    """Return block sizes from the sizes of one state and of one problem and the work of one run.
 
     `runs` is as many runs of one problem as advance together at cache speed, or, on a CPU, fewer where problems
     have different numbers of them, so that little is filled up; short rows of runs are filled up with further
@@ -76,8 +86,11 @@ def choose_sizes(
     even = _even_share(longest, width)
     if devices > 1 and even >= devices:
         even = _round_up(even, devices)
-    runs = _cheapest(lengths, even, devices if even % devices == 0 else 1) if platform == "cpu" else even
+    runs = _cheapest(lengths, even, devices) if platform == "cpu" else even
     rows = int(np.sum(-(-lengths // runs)))
+    if platform == "cpu":
+        fitting = STATE_BYTES * runs // max(state_bytes * runs + problem_bytes, 1)
+        width = min(width, max(NARROWEST, fitting))
     together = _even_share(rows, max(1, width // runs))
     if devices > 1 and runs % devices:
         together = _round_up(together, devices)
@@ -87,16 +100,18 @@ def choose_sizes(
     return Sizes(_even_share(total, batches) * together, runs, together, careful)
 
 
-def _cheapest(lengths: Int[np.ndarray, " rows"], most: int, multiple: int) -> int:
+def _cheapest(lengths: Int[np.ndarray, " rows"], most: int, devices: int) -> int:
     """Return the size of the pieces, up to `most`, in which rows of these lengths cost least, each piece being full.
 
-    Rows of one length stay whole; so do others, unless a fifth is to be gained.
+    A piece is shared by all devices, or, when it is a lone run, one of many. Rows of one length stay whole; so do
+    others, unless a tenth is to be gained.
     """
-    sizes = np.arange(most, 0, -multiple)
+    sizes = np.arange(most, 0, -devices if most % devices == 0 else -1)
+    sizes = np.append(sizes, 1) if len(lengths) >= devices and sizes[-1] > 1 else sizes
     different, counts = np.unique(lengths, return_counts=True)
     cost = counts @ -(-different[:, None] // sizes) * (sizes + PIECE_COST)
     best = int(np.argmin(cost))
-    return int(sizes[best] if cost[best] < 0.8 * cost[0] else most)
+    return int(sizes[best] if cost[best] < 0.9 * cost[0] else most)
 
 
 def halve(sizes: Sizes, devices: int) -> Sizes | None:
